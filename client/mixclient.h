@@ -1,0 +1,167 @@
+/* mixclient.h - the C client of mixd: libmixclient.
+ *
+ * Open a daemon, attach to a run as rank r of w, take batches, post losses:
+ *
+ *     struct mxc_client *c;
+ *     struct mxc_run *run;
+ *     struct mxc_batch *b;
+ *     struct mxc_error err;
+ *
+ *     if (mxc_open("tcp://127.0.0.1:7117", NULL, &c, &err) < 0 ||
+ *         mxc_attach(c, "demo", 0, 1, 0, &run, &err) < 0) { puts(err.text); exit(1); }
+ *     while (mxc_next(run, &b, &err) == 0) {
+ *         ... train on b->tokens ...
+ *         mxc_feedback(run, b->step, losses, n, &err);
+ *         mxc_batch_free(b);
+ *     }
+ *
+ * Batches are addressed: the batch of (run, step, rank, world) is the same bytes whenever and from
+ * wherever it is asked for. The library keeps a number of them in flight, splits large ones,
+ * reconnects and asks again by itself; every call ends within its timeout. An outage is
+ * MXC_TIMEOUT or MXC_UNREACHABLE, never MXC_END.
+ *
+ * Threads: a client and all that comes from it belong to one thread at a time; different clients
+ * are independent. Every call returns 0 or a negative code and puts one line of text into *err
+ * (which may be NULL). */
+#ifndef MIXCLIENT_H
+#define MIXCLIENT_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define MXC_API __attribute__((visibility("default")))
+
+enum mxc_code {
+    MXC_OK = 0,
+    MXC_NOMEM = -1,
+    MXC_INVALID = -2,      /* the arguments, or what the daemon was asked, make no sense */
+    MXC_TIMEOUT = -3,      /* a daemon is there but gave no answer in time */
+    MXC_UNREACHABLE = -4,  /* no daemon answered in time */
+    MXC_END = -5,          /* the run is over: no such step will ever come */
+    MXC_EXHAUSTED = -6,    /* the run stops because a domain has no samples left */
+    MXC_GONE = -7,         /* the run, or its data, was removed */
+    MXC_DENIED = -8,
+    MXC_PROTOCOL = -9,     /* the peer isn't a mixd, speaks another version, or sent nonsense */
+    MXC_DAMAGED = -10,     /* the daemon's stored data fails its checksum */
+    MXC_BUSY = -11,        /* the daemon was too busy until the timeout */
+};
+
+struct mxc_error {
+    int code;
+    char text[1024];
+};
+
+struct mxc_client;
+struct mxc_run;
+
+struct mxc_options {
+    const char *name;       /* shown to operators; default: the program's name and pid */
+    int64_t timeout_ms;     /* for every call; default 30000; -1: wait for ever */
+    uint32_t inflight;      /* batches asked for ahead by mxc_next; default 3, 1..64 */
+};
+
+/* url: tcp://HOST:PORT or ipc://PATH. options may be NULL; copied. Connects in the background:
+ * returns MXC_UNREACHABLE if no daemon says hello within the timeout. */
+MXC_API int mxc_open(const char *url, const struct mxc_options *options, struct mxc_client **ret,
+                     struct mxc_error *err);
+/* Never blocks for long; frees every run and outstanding request of the client. Batches already
+ * handed out stay valid until freed. NULL is fine. */
+MXC_API void mxc_close(struct mxc_client *c);
+
+/* What a run is, fixed for its life. Borrowed from the run. */
+struct mxc_run_info {
+    const char *name;
+    uint32_t batch_size;        /* samples in a global step */
+    uint32_t seq_len;           /* tokens in a sample */
+    uint32_t width;             /* bytes of a token: 2 or 4 */
+    uint32_t eod;               /* end-of-document token, UINT32_MAX for none */
+    uint64_t end_step;          /* first step that doesn't exist; UINT64_MAX if unlimited */
+    uint64_t frontier;          /* first step not planned when attached */
+    uint32_t domain_count;
+    const char *const *domains; /* names; an index into this is "domain" everywhere else */
+};
+
+/* Attaches as rank of world (rank < world): this run object takes slots
+ * [rank*B/world, (rank+1)*B/world) of each step, starting at start_step. */
+MXC_API int mxc_attach(struct mxc_client *c, const char *run, uint32_t rank, uint32_t world,
+                       uint64_t start_step, struct mxc_run **ret, struct mxc_error *err);
+MXC_API void mxc_detach(struct mxc_run *r);
+MXC_API const struct mxc_run_info *mxc_run_get_info(const struct mxc_run *r);
+
+/* One rank's part of a step. Arrays are per sample (slots of them), owned by the batch. */
+struct mxc_batch {
+    uint64_t step;
+    uint64_t mix_version;
+    uint32_t first_slot, slots;
+    uint32_t seq_len;
+    uint32_t width;
+    const void *tokens;          /* [slots][seq_len] of uint16_t or uint32_t in host order */
+    const uint32_t *domains;     /* index into info.domains */
+    const uint32_t *epochs;      /* how many times the domain had been seen in full before */
+    const uint64_t *samples;     /* number of the sample in its domain */
+    const uint32_t *start_index; /* [slots + 1]: sample i's document starts are
+                                    starts[start_index[i] .. start_index[i + 1]) */
+    const uint32_t *starts;      /* token offsets in the sample at which a document begins */
+};
+
+/* The next step's batch, from start_step on. Blocks up to the timeout; on MXC_TIMEOUT, BUSY and
+ * UNREACHABLE the same step is asked for by the next call. MXC_END after the last step. */
+MXC_API int mxc_next(struct mxc_run *r, struct mxc_batch **ret, struct mxc_error *err);
+/* Any step, without changing where mxc_next is. */
+MXC_API int mxc_batch_at(struct mxc_run *r, uint64_t step, struct mxc_batch **ret,
+                         struct mxc_error *err);
+/* Any slots of a step, whatever the rank. */
+MXC_API int mxc_slots_at(struct mxc_run *r, uint64_t step, uint32_t first_slot, uint32_t slots,
+                         struct mxc_batch **ret, struct mxc_error *err);
+/* Where mxc_next goes on; requests in flight are abandoned. */
+MXC_API void mxc_seek(struct mxc_run *r, uint64_t step);
+MXC_API void mxc_batch_free(struct mxc_batch *b); /* NULL is fine */
+
+struct mxc_loss {
+    uint32_t domain;  /* index into info.domains; each at most once, any order */
+    uint32_t samples; /* 0 if not counted */
+    uint64_t tokens;  /* how many tokens' losses are summed */
+    double loss_sum;  /* nats */
+};
+
+/* Posts this rank's losses of a step. Returns at once; delivered in the background (retried over
+ * reconnects) as long as the program makes calls on the client. A domain not seen is left out.
+ * Errors of earlier posts come out of mxc_flush. MXC_BUSY if 256 posts are undelivered. */
+MXC_API int mxc_feedback(struct mxc_run *r, uint64_t step, const struct mxc_loss *losses, size_t n,
+                         struct mxc_error *err);
+
+/* Outcomes of the run's delivered posts so far. */
+struct mxc_feedback_counts {
+    uint64_t posted, accepted, duplicate, late, refused;
+    uint64_t quarantined; /* single losses that the daemon left out of accepted posts */
+    char last_text[1024]; /* what the daemon last said about a refused or quarantined one, or "" */
+};
+MXC_API void mxc_feedback_get_counts(struct mxc_run *r, struct mxc_feedback_counts *ret);
+/* Waits until every post has been acknowledged, i.e. is durable. MXC_INVALID with the daemon's text
+ * if one was refused since the last flush. */
+MXC_API int mxc_flush(struct mxc_run *r, struct mxc_error *err);
+
+/* How long mxc_next has waited for data in all, and how often it didn't have to. */
+struct mxc_wait_stats {
+    uint64_t batches, ready, wait_ns, retries, reconnects, bytes;
+};
+MXC_API void mxc_get_wait_stats(struct mxc_run *r, struct mxc_wait_stats *ret);
+
+/* One control operation: JSON in, JSON out (malloc'ed, terminated, for the caller to free).
+ * docs/protocol.md lists the operations. MXC_INVALID etc. with the daemon's text. */
+MXC_API int mxc_control(struct mxc_client *c, const char *json, char **ret, struct mxc_error *err);
+/* Statistics of a run, or of the daemon if run is NULL, as JSON. */
+MXC_API int mxc_stats(struct mxc_client *c, const char *run, char **ret, struct mxc_error *err);
+
+MXC_API const char *mxc_code_name(int code);
+MXC_API const char *mxc_version(void);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

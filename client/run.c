@@ -1,0 +1,354 @@
+/* run.c - attaching to a run and taking its batches, in a row or by address.
+ *
+ * mxc_next keeps the next `inflight` steps being fetched, so that the daemon works while the trainer
+ * does. A fetch that fails before anybody waits for it says nothing yet (the run may be extended, a
+ * domain come back): it is made again when its step is the current one. */
+#include "client/internal.h"
+
+#include <inttypes.h>
+#include <string.h>
+
+/* ---- attaching ---- */
+
+/* Names of a page into the run's table. */
+static int take_names(struct mxc_run *r, uint32_t *count, struct mx_span names,
+                      struct mxc_error *err)
+{
+    struct mx_reader in;
+    uint32_t before = *count;
+
+    mx_reader_init(&in, names.p, names.n);
+    while (mx_reader_left(&in) > 0 && *count < r->info.domain_count) {
+        struct mx_span name = mx_read_str(&in, MX_NAME_MAX);
+
+        if (in.failed || name.n == 0 || memchr(name.p, 0, name.n) != NULL) {
+            return mxc_fail(err, MXC_PROTOCOL, "ATTACH reply: the name of domain %" PRIu32
+                            " is cut short, empty or too long", *count);
+        }
+        r->domains[*count] = strndup((const char *)name.p, name.n);
+        if (r->domains[*count] == NULL) {
+            return mxc_fail(err, MXC_NOMEM, "no memory for the names of domains");
+        }
+        ++*count;
+    }
+    if (!mx_reader_done(&in) || (*count == before && *count < r->info.domain_count)) {
+        return mxc_fail(err, MXC_PROTOCOL, "ATTACH reply: %" PRIu32 " names from domain %" PRIu32
+                        " on of %" PRIu32 ", then %zu bytes more", *count - before, before,
+                        r->info.domain_count, mx_reader_left(&in));
+    }
+    return 0;
+}
+
+/* What the first page says of the run. */
+static int take_info(struct mxc_run *r, const struct mx_attach_reply *m, struct mxc_error *err)
+{
+    if (m->batch_size == 0 || m->batch_size > MX_BATCH_MAX || m->seq_len == 0 ||
+        m->seq_len > MX_SEQ_LEN_MAX || (m->width != 2 && m->width != 4) || m->domain_count == 0 ||
+        m->domain_count > MX_DOMAINS_MAX) {
+        return mxc_fail(err, MXC_PROTOCOL, "ATTACH reply: a batch of %" PRIu32 " x %" PRIu32
+                        " tokens of %" PRIu32 " bytes from %" PRIu32 " domains is out of range",
+                        m->batch_size, m->seq_len, m->width, m->domain_count);
+    }
+    r->id = m->run;
+    r->slots_per_reply = m->slots_per_reply > 0 ? m->slots_per_reply : 1;
+    r->info.batch_size = m->batch_size;
+    r->info.seq_len = m->seq_len;
+    r->info.width = m->width;
+    r->info.eod = m->eod;
+    r->info.end_step = m->end_step;
+    r->info.frontier = m->frontier;
+    r->info.domain_count = m->domain_count;
+    r->first_slot = (uint32_t)((uint64_t)r->rank * m->batch_size / r->world);
+    r->slots = (uint32_t)(((uint64_t)r->rank + 1) * m->batch_size / r->world) - r->first_slot;
+    if (r->slots == 0) {
+        return mxc_fail(err, MXC_INVALID, "run %s: rank %" PRIu32 " of world %" PRIu32
+                        " gets none of the %" PRIu32 " slots of a batch", r->name, r->rank,
+                        r->world, m->batch_size);
+    }
+    r->domains = calloc(m->domain_count, sizeof *r->domains);
+    if (r->domains == NULL) {
+        return mxc_fail(err, MXC_NOMEM, "no memory for the names of domains");
+    }
+    return 0;
+}
+
+/* One page of names; the first also has the rest. */
+static int attach_page(struct mxc_run *r, uint32_t *count, int64_t deadline, struct mxc_error *err)
+{
+    uint8_t body[64 + MX_NAME_MAX];
+    struct mx_attach_reply m;
+    struct mx_attach_request q = {.rank = r->rank, .world = r->world, .domain_first = *count,
+                                  .run = {(const uint8_t *)r->name, strlen(r->name)}};
+    struct mx_writer w;
+    struct mx_span reply;
+    struct mxc_msg *msg;
+    struct mx_err e;
+    int rc;
+
+    mx_writer_init(&w, body, sizeof body);
+    mx_attach_request_encode(&w, &q);
+    MX_REQUIRE(!w.failed);
+    rc = mxc_exchange(r->client, &mxc_attach_ops, body, mx_writer_len(&w), deadline, &msg, &reply,
+                      err);
+    if (rc < 0) {
+        return rc;
+    }
+    if (mx_attach_reply_decode(reply.p, reply.n, &m, &e) < 0) {
+        rc = mxc_fail_proto(err, &e);
+    } else if (r->domains == NULL) {
+        rc = take_info(r, &m, err);
+    } else if (m.run != r->id || m.domain_count != r->info.domain_count) {
+        rc = mxc_fail(err, MXC_PROTOCOL, "ATTACH reply: run %" PRIu32 " of %" PRIu32
+                      " domains was run %" PRIu32 " of %" PRIu32 " before", m.run, m.domain_count,
+                      r->id, r->info.domain_count);
+    }
+    if (rc == 0 && m.domain_first != *count) {
+        rc = mxc_fail(err, MXC_PROTOCOL, "ATTACH reply: names from domain %" PRIu32
+                      " on, not from %" PRIu32, m.domain_first, *count);
+    }
+    rc = rc < 0 ? rc : take_names(r, count, m.names, err);
+    mxc_msg_free(msg);
+    return rc;
+}
+
+static void run_free(struct mxc_run *r)
+{
+    for (uint32_t i = 0; r->domains != NULL && i < r->info.domain_count; i++) {
+        free(r->domains[i]);
+    }
+    free(r->domains);
+    free(r);
+}
+
+int mxc_attach(struct mxc_client *c, const char *run, uint32_t rank, uint32_t world,
+               uint64_t start_step, struct mxc_run **ret, struct mxc_error *err)
+{
+    int64_t deadline = mxc_deadline(c);
+    struct mxc_run *r;
+    uint32_t count = 0;
+    int rc = 0;
+
+    if (run == NULL || run[0] == '\0' || strlen(run) > MX_NAME_MAX) {
+        return mxc_fail(err, MXC_INVALID, "a run's name has 1 to %u bytes", MX_NAME_MAX);
+    }
+    if (world == 0 || world > MX_WORLD_MAX || rank >= world) {
+        return mxc_fail(err, MXC_INVALID, "rank %" PRIu32 " of world %" PRIu32
+                        ": a world has 1 to %u ranks, counted from 0", rank, world, MX_WORLD_MAX);
+    }
+    if (start_step > MX_STEP_MAX) {
+        return mxc_fail(err, MXC_INVALID, "step %" PRIu64 " is beyond the last one possible",
+                        start_step);
+    }
+    r = calloc(1, sizeof *r);
+    if (r == NULL) {
+        return mxc_fail(err, MXC_NOMEM, "no memory for a run");
+    }
+    r->client = c;
+    r->rank = rank;
+    r->world = world;
+    r->step = start_step;
+    (void)snprintf(r->name, sizeof r->name, "%s", run);
+    r->info.name = r->name;
+    do {
+        rc = attach_page(r, &count, deadline, err);
+    } while (rc == 0 && count < r->info.domain_count);
+    if (rc < 0) {
+        run_free(r);
+        return rc;
+    }
+    r->info.domains = (const char *const *)r->domains;
+    for (unsigned i = 0; i < MX_CLIENT_INFLIGHT_MAX; i++) {
+        r->versions[i].step = UINT64_MAX;
+    }
+    r->next = c->runs;
+    c->runs = r;
+    *ret = r;
+    return 0;
+}
+
+static void drop_ahead(struct mxc_run *r)
+{
+    for (unsigned i = 0; i < MX_CLIENT_INFLIGHT_MAX; i++) {
+        mxc_fetch_free(r->ahead[i]);
+        r->ahead[i] = NULL;
+    }
+}
+
+void mxc_detach(struct mxc_run *r)
+{
+    struct mxc_run **at;
+
+    if (r == NULL) {
+        return;
+    }
+    for (at = &r->client->runs; *at != r; at = &(*at)->next) {
+    }
+    *at = r->next;
+    drop_ahead(r);
+    mxc_posts_detach(r);
+    run_free(r);
+}
+
+const struct mxc_run_info *mxc_run_get_info(const struct mxc_run *r)
+{
+    return &r->info;
+}
+
+/* ---- batches ---- */
+
+static bool fetch_done(const void *arg)
+{
+    const struct mxc_fetch *f = arg;
+
+    return f->state != MXC_FETCH_OPEN;
+}
+
+/* Says why a fetch didn't end in time: what the daemon put it off with, if it did. */
+static int timed_out(const struct mxc_fetch *f, struct mxc_error *err)
+{
+    for (uint32_t i = 0; i < f->n_ranges; i++) {
+        const struct mxc_job *job = &f->ranges[i].job;
+
+        if (job->state != MXC_JOB_IDLE && job->put_off != MX_STATUS_OK) {
+            return mxc_fail(err, job->put_off == MX_STATUS_BUSY ? MXC_BUSY : MXC_TIMEOUT,
+                            "run %s step %" PRIu64 ": the daemon still says %s%s%s", f->run->name,
+                            f->step, mx_status_name(job->put_off),
+                            job->put_off_text[0] != '\0' ? ": " : "", job->put_off_text);
+        }
+    }
+    if (err != NULL) {
+        char text[sizeof err->text];
+
+        (void)snprintf(text, sizeof text, "%s", err->text);
+        return mxc_fail(err, MXC_TIMEOUT, "run %s step %" PRIu64 ": %.900s", f->run->name, f->step,
+                        text);
+    }
+    return MXC_TIMEOUT;
+}
+
+/* Waits for a fetch that somebody needs now. The fetch stays the caller's. */
+static int await(struct mxc_fetch *f, int64_t deadline, struct mxc_error *err)
+{
+    int rc;
+
+    f->current = true;
+    rc = mxc_block(f->run->client, fetch_done, f, deadline, err);
+    if (rc == MXC_TIMEOUT) {
+        return timed_out(f, err);
+    }
+    if (rc == 0 && f->state == MXC_FETCH_FAILED) {
+        mxc_copy_error(err, &f->error);
+        rc = f->error.code;
+    }
+    return rc;
+}
+
+/* Begins what is to be fetched ahead and isn't. False if there's no memory for the current step. */
+static bool fill_ahead(struct mxc_run *r)
+{
+    uint32_t n = r->client->inflight;
+
+    for (uint64_t s = r->step; s < r->step + n && s < r->info.end_step && s <= MX_STEP_MAX; s++) {
+        struct mxc_fetch **f = &r->ahead[s % n];
+
+        if (*f != NULL && (*f)->step == s &&
+            !(s == r->step && (*f)->state == MXC_FETCH_FAILED && !(*f)->current)) {
+            continue;
+        }
+        mxc_fetch_free(*f);
+        *f = mxc_fetch_new(r, s, r->first_slot, r->slots);
+    }
+    return r->ahead[r->step % n] != NULL;
+}
+
+int mxc_next(struct mxc_run *r, struct mxc_batch **ret, struct mxc_error *err)
+{
+    int64_t began = mxc_now_ns();
+    int64_t deadline = mxc_deadline(r->client);
+    struct mxc_fetch **f = &r->ahead[r->step % r->client->inflight];
+    bool ready;
+    int rc;
+
+    if (r->step >= r->info.end_step || r->step > MX_STEP_MAX) {
+        return mxc_fail(err, MXC_END, "run %s ends before step %" PRIu64, r->name, r->step);
+    }
+    (void)mxc_pump(r->client, began);
+    if (!fill_ahead(r)) {
+        return mxc_fail(err, MXC_NOMEM, "no memory for a batch");
+    }
+    ready = (*f)->state == MXC_FETCH_COMPLETE;
+    rc = await(*f, deadline, err);
+    r->wait.wait_ns += (uint64_t)(mxc_now_ns() - began);
+    if (rc < 0) {
+        if ((*f)->state == MXC_FETCH_FAILED) {
+            mxc_fetch_free(*f);
+            *f = NULL;
+        }
+        return rc;
+    }
+    *ret = mxc_fetch_take(*f);
+    *f = NULL;
+    r->wait.batches++;
+    r->wait.ready += ready;
+    r->started = true;
+    r->returned = r->step;
+    r->versions[r->step % MX_CLIENT_INFLIGHT_MAX].step = r->step;
+    r->versions[r->step % MX_CLIENT_INFLIGHT_MAX].version = (*ret)->mix_version;
+    r->step++;
+    if (r->step < r->info.end_step) {
+        (void)fill_ahead(r); /* without memory the next call says so */
+    }
+    (void)mxc_pump(r->client, mxc_now_ns());
+    return 0;
+}
+
+int mxc_slots_at(struct mxc_run *r, uint64_t step, uint32_t first_slot, uint32_t slots,
+                 struct mxc_batch **ret, struct mxc_error *err)
+{
+    int64_t deadline = mxc_deadline(r->client);
+    struct mxc_fetch *f;
+    int rc;
+
+    if (slots == 0 || first_slot >= r->info.batch_size || slots > r->info.batch_size - first_slot) {
+        return mxc_fail(err, MXC_INVALID, "run %s: slots %" PRIu32 "+%" PRIu32
+                        " of a batch that has %" PRIu32, r->name, first_slot, slots,
+                        r->info.batch_size);
+    }
+    if (step > MX_STEP_MAX) {
+        return mxc_fail(err, MXC_INVALID, "step %" PRIu64 " is beyond the last one possible", step);
+    }
+    f = mxc_fetch_new(r, step, first_slot, slots);
+    if (f == NULL) {
+        return mxc_fail(err, MXC_NOMEM, "no memory for a batch");
+    }
+    r->client->direct = f;
+    rc = await(f, deadline, err);
+    r->client->direct = NULL;
+    if (rc < 0) {
+        mxc_fetch_free(f);
+        return rc;
+    }
+    *ret = mxc_fetch_take(f);
+    return 0;
+}
+
+int mxc_batch_at(struct mxc_run *r, uint64_t step, struct mxc_batch **ret, struct mxc_error *err)
+{
+    return mxc_slots_at(r, step, r->first_slot, r->slots, ret, err);
+}
+
+void mxc_seek(struct mxc_run *r, uint64_t step)
+{
+    drop_ahead(r);
+    r->step = step;
+    r->started = false;
+}
+
+void mxc_get_wait_stats(struct mxc_run *r, struct mxc_wait_stats *ret)
+{
+    struct mxc_net_state net;
+
+    mxc_net_look(r->client->net, &net);
+    *ret = r->wait;
+    ret->reconnects = net.epoch > 0 ? net.epoch - 1 : 0;
+}

@@ -1,0 +1,33 @@
+/* feedback.h - which reported losses may reach a policy, and sums that don't depend on the order in
+ * which ranks report. Internal to the core but for mx_loss_ok. Pure; any thread. */
+#ifndef MX_CORE_FEEDBACK_H
+#define MX_CORE_FEEDBACK_H
+
+#include "daemon/core/run.h"
+
+/* What a loss must keep to. */
+struct mx_loss_bounds {
+    double loss_max;     /* nats: the most that a mean over tokens may be */
+    uint64_t tokens_max; /* the most that one rank can have seen of a step */
+};
+
+/* Whether a rank's sum is finite, not negative, over at least one and at most tokens_max tokens,
+ * and its mean at most loss_max. */
+int mx_loss_ok(const struct mx_loss *l, const struct mx_loss_bounds *b);
+
+/* Copies the losses that are ok to ret (room for n) and returns how many; the others are
+ * quarantined. *ret_first: index of the first of those, or n. */
+uint32_t mx_loss_clean(const struct mx_loss *losses, uint32_t n, const struct mx_loss_bounds *b,
+                       struct mx_loss *ret, uint32_t *ret_first);
+
+/* A sum of doubles in fixed point: 72 bits before the point and 56 behind it. Addition of integers
+ * gives the same in any order, and one term below 2^72 comes back as it went in, if its last bit
+ * is worth 2^-56 or more. Largest sum: 2^16 ranks * 2^40 tokens * 2^14 nats = 2^70. */
+struct mx_fixed {
+    uint64_t high, low;
+};
+
+void mx_fixed_add(struct mx_fixed *sum, double v); /* 0 <= v < 2^71 */
+double mx_fixed_get(const struct mx_fixed *sum);
+
+#endif

@@ -1,0 +1,254 @@
+/* plan.c - what is in a step: counts, samples and slots. See plan.h. Integers only. Knows nothing
+ * of how a mix came about, of ranks, or of where samples are stored. */
+#include "daemon/core/plan.h"
+
+#include "daemon/core/check.h"
+#include "daemon/core/perm.h"
+#include "daemon/core/plan_budget.h"
+#include "daemon/core/rng.h"
+#include "daemon/core/shares.h"
+
+#include <string.h>
+
+/* ---- how many of each domain ---------------------------------------------------------------- */
+
+/* The integers j >= 0 with j * 2^32 + u < x number ceil((x - u) / 2^32), which is the expression
+ * below also where x < u. x is units * cumulative share <= 2^20 * 2^32. */
+static void systematic(uint64_t u, const uint64_t *shares, uint32_t k, uint64_t units,
+                       uint32_t *ret_counts)
+{
+    uint64_t cumulative = 0, before = 0;
+
+    for (uint32_t i = 0; i < k; i++) {
+        uint64_t upto;
+
+        cumulative += shares[i];
+        upto = (units * cumulative + (MX_SHARE_ONE - 1 - u)) >> 32;
+        ret_counts[i] = (uint32_t)(upto - before);
+        before = upto;
+    }
+    MX_CORE_REQUIRE(before == units && cumulative == MX_SHARE_ONE);
+}
+
+#define TABLE_MAX 256
+
+/* Independent draws: each takes the domain in whose stretch of the cumulative shares it falls. The
+ * table holds every stride-th cumulative share, so that the search needs no memory of k. */
+static void independent(const struct mx_plan_spec *s, const uint64_t *shares, uint64_t step,
+                        uint32_t units, uint32_t *ret_counts)
+{
+    uint64_t table[TABLE_MAX + 1];
+    uint32_t stride = (s->k + TABLE_MAX - 1) / TABLE_MAX, entries = 0;
+    uint64_t cumulative = 0;
+
+    for (uint32_t i = 0; i < s->k; i++) {
+        if (i % stride == 0) {
+            table[entries++] = cumulative;
+        }
+        cumulative += shares[i];
+    }
+    MX_CORE_REQUIRE(cumulative == MX_SHARE_ONE);
+    memset(ret_counts, 0, s->k * sizeof *ret_counts);
+    for (uint32_t b = 0; b < units; b++) {
+        uint64_t r = mx_rand64(s->seed, MX_STREAM_IID, step, b) >> 32;
+        uint32_t low = 0, left = entries, domain;
+
+        while (left > 1) { /* the last entry that is <= r, without branches to mispredict */
+            uint32_t half = left / 2;
+
+            low += table[low + half] <= r ? half : 0;
+            left -= half;
+        }
+        domain = low * stride;
+        cumulative = table[low] + shares[domain];
+        while (cumulative <= r) {
+            cumulative += shares[++domain];
+        }
+        ret_counts[domain]++;
+    }
+}
+
+int64_t mx_plan_counts(const struct mx_plan_spec *s, const uint64_t *shares, uint64_t step,
+                       const uint64_t *cursors, uint32_t *ret_counts)
+{
+    uint32_t unit = s->sampling == MX_SAMPLING_BLOCK ? s->block : 1;
+    uint32_t units = s->batch / unit;
+    int64_t stopped;
+
+    MX_CORE_REQUIRE(s->k >= 1 && unit >= 1 && units * unit == s->batch);
+    if (s->sampling == MX_SAMPLING_SYSTEMATIC) {
+        uint64_t u = mx_rand64(s->seed, MX_STREAM_OFFSET, step, 0) >> 32;
+
+        systematic(u, shares, s->k, units, ret_counts);
+    } else {
+        independent(s, shares, step, units, ret_counts);
+    }
+    stopped = mx_plan_keep_budgets(s, shares, cursors, unit, ret_counts);
+    if (stopped < 0 && unit > 1) {
+        for (uint32_t i = 0; i < s->k; i++) {
+            ret_counts[i] *= unit;
+        }
+    }
+    return stopped;
+}
+
+/* ---- which samples, in which slots ---------------------------------------------------------- */
+
+static void slots_init(const struct mx_plan_spec *s, uint64_t step, struct mx_perm *ret)
+{
+    mx_perm_init(ret, s->batch, mx_rand64(s->seed, MX_STREAM_SLOTS, step, 0));
+}
+
+static void order_init(const struct mx_plan_spec *s, uint32_t domain, uint64_t epoch,
+                       struct mx_order *ret)
+{
+    const struct mx_plan_domain *d = &s->domains[domain];
+
+    mx_order_init(ret, d->samples, d->chunk, d->window,
+                  mx_rand64(s->seed, MX_STREAM_ORDER, epoch, domain));
+}
+
+#define STRETCH 64
+
+/* The samples [from, upto) of a step, which are all of domain d, from its sample number c on. */
+static void items_of_domain(const struct mx_plan_spec *s, const struct mx_perm *slots, uint32_t d,
+                            uint64_t c, uint32_t from, uint32_t upto, uint32_t first, uint32_t n,
+                            struct mx_plan_item *ret)
+{
+    uint64_t samples = s->domains[d].samples, epoch = c / samples, place = c % samples;
+    uint64_t slot[STRETCH], sample[STRETCH];
+    struct mx_order order;
+    struct mx_order_window window = {.size = 0};
+
+    order_init(s, d, epoch, &order);
+    while (from < upto) {
+        uint32_t m = upto - from < STRETCH ? upto - from : STRETCH;
+
+        if (place == samples) {
+            place = 0;
+            order_init(s, d, ++epoch, &order);
+            window.size = 0;
+        }
+        m = samples - place < m ? (uint32_t)(samples - place) : m;
+        mx_perm_run(slots, from, m, slot);
+        mx_order_run(&order, place, m, sample, &window);
+        for (uint32_t i = 0; i < m; i++) {
+            if (slot[i] - first < n) { /* wraps for slots before the first */
+                ret[slot[i] - first] = (struct mx_plan_item){sample[i], d, (uint32_t)epoch};
+            }
+        }
+        from += m;
+        place += m;
+    }
+}
+
+/* Most of a step is wanted: domain by domain, so that each order is made once and a cursor is
+ * divided once, and the samples fall into their slots. */
+static void items_by_domain(const struct mx_plan_spec *s, const struct mx_perm *slots,
+                            const uint64_t *cursors, const uint32_t *prefix, uint32_t first,
+                            uint32_t n, struct mx_plan_item *ret)
+{
+    for (uint32_t d = 0; d < s->k; d++) {
+        if (prefix[d] < prefix[d + 1]) {
+            items_of_domain(s, slots, d, cursors[d], prefix[d], prefix[d + 1], first, n, ret);
+        }
+    }
+}
+
+/* The domain of the j-th sample of a step: the last d with prefix[d] <= j (empty ones before it
+ * share its start, and are passed over). */
+static uint32_t domain_of(const uint32_t *prefix, uint32_t k, uint32_t j)
+{
+    uint32_t low = 0, n = k;
+
+    while (n > 1) {
+        uint32_t half = n / 2;
+
+        low += prefix[low + half] <= j ? half : 0;
+        n -= half;
+    }
+    return low;
+}
+
+#define ORDERS 32
+
+/* Few slots are wanted: each asks which sample is its own. Neighbouring slots are of different
+ * domains, so a few orders are kept at hand, found by the low bits of the domain. */
+static void items_by_slot(const struct mx_plan_spec *s, const struct mx_perm *slots,
+                          const uint64_t *cursors, const uint32_t *prefix, uint32_t first,
+                          uint32_t n, struct mx_plan_item *ret)
+{
+    struct {
+        struct mx_order order;
+        struct mx_order_window window;
+        uint64_t epoch;
+        uint32_t domain;
+    } kept[ORDERS], *o;
+
+    for (uint32_t i = 0; i < ORDERS; i++) {
+        kept[i].domain = UINT32_MAX;
+    }
+    for (uint32_t i = 0; i < n; i++) {
+        uint32_t j = (uint32_t)mx_perm_inverse(slots, first + i);
+        uint32_t d = domain_of(prefix, s->k, j);
+        uint64_t c = cursors[d] + (j - prefix[d]);
+        uint64_t epoch = c / s->domains[d].samples, place = c % s->domains[d].samples;
+
+        o = &kept[d % ORDERS];
+        if (o->domain != d || o->epoch != epoch) {
+            order_init(s, d, epoch, &o->order);
+            o->window.size = 0;
+            o->domain = d;
+            o->epoch = epoch;
+        }
+        ret[i] = (struct mx_plan_item){mx_order_at_in(&o->order, place, &o->window), d,
+                                       (uint32_t)epoch};
+    }
+}
+
+void mx_plan_items(const struct mx_plan_spec *s, uint64_t step, const uint64_t *cursors,
+                   const uint32_t *prefix, uint32_t first, uint32_t n, struct mx_plan_item *ret)
+{
+    struct mx_perm slots;
+
+    MX_CORE_REQUIRE(first <= s->batch && n <= s->batch - first && prefix[s->k] == s->batch);
+    slots_init(s, step, &slots);
+    if (n > s->batch / 2) {
+        items_by_domain(s, &slots, cursors, prefix, first, n, ret);
+    } else {
+        items_by_slot(s, &slots, cursors, prefix, first, n, ret);
+    }
+}
+
+uint32_t mx_plan_slot(const struct mx_plan_spec *s, uint64_t step, const uint32_t *prefix,
+                      uint32_t domain, uint32_t j)
+{
+    struct mx_perm slots;
+
+    MX_CORE_REQUIRE(domain < s->k && j < prefix[domain + 1] - prefix[domain]);
+    slots_init(s, step, &slots);
+    return (uint32_t)mx_perm_at(&slots, prefix[domain] + j);
+}
+
+int64_t mx_plan_advance(const struct mx_plan_spec *s, const struct mx_plan_mix *mixes, uint32_t n,
+                        uint64_t from, uint64_t to, uint64_t *cursors, uint32_t *counts)
+{
+    uint32_t mix = 0;
+
+    MX_CORE_REQUIRE(n >= 1 && mixes[0].from_step <= from);
+    for (uint64_t step = from; step < to; step++) {
+        int64_t stopped;
+
+        while (mix + 1 < n && mixes[mix + 1].from_step <= step) {
+            mix++;
+        }
+        stopped = mx_plan_counts(s, mixes[mix].shares, step, cursors, counts);
+        if (stopped >= 0) {
+            return stopped;
+        }
+        for (uint32_t i = 0; i < s->k; i++) {
+            cursors[i] += counts[i];
+        }
+    }
+    return -1;
+}

@@ -1,0 +1,110 @@
+/* plan_budget.c - see plan_budget.h. Knows nothing of steps or random numbers. */
+#include "daemon/core/plan_budget.h"
+
+#include "daemon/core/check.h"
+#include "daemon/core/largest.h"
+#include "proto/limits.h"
+
+/* How many more units a domain can give. */
+static uint64_t room(const struct mx_plan_domain *d, uint64_t cursor, uint32_t unit,
+                     uint32_t count)
+{
+    uint64_t units;
+
+    if (d->budget == MX_NO_BUDGET || d->on_exhausted == MX_EXHAUSTED_REPEAT) {
+        return UINT64_MAX;
+    }
+    units = cursor < d->budget ? (d->budget - cursor) / unit : 0;
+    return units > count ? units - count : 0;
+}
+
+/* The weight by which a domain takes over slots: its share, or, when only domains of share 0 have
+ * room (`last_resort`), the same for each of those. 0: takes none. */
+static uint64_t claim(const struct mx_plan_spec *s, const uint64_t *shares,
+                      const uint64_t *cursors, uint32_t unit, const uint32_t *counts, uint32_t i,
+                      int last_resort)
+{
+    if (room(&s->domains[i], cursors[i], unit, counts[i]) == 0) {
+        return 0;
+    }
+    return last_resort ? shares[i] == 0 : shares[i];
+}
+
+/* One round: deals `excess` units out by largest remainder, as far as rooms allow. Returns what is
+ * left over; the same as came in only if no domain claims any. */
+static uint64_t deal(const struct mx_plan_spec *s, const uint64_t *shares, const uint64_t *cursors,
+                     uint32_t unit, uint32_t *counts, uint64_t excess, int last_resort)
+{
+    uint64_t remainders[MX_DOMAINS_MAX];
+    uint64_t sum = 0, left = excess, over, ties, unplaced = excess;
+
+    for (uint32_t i = 0; i < s->k; i++) {
+        sum += claim(s, shares, cursors, unit, counts, i, last_resort);
+    }
+    if (sum == 0) {
+        return excess;
+    }
+    for (uint32_t i = 0; i < s->k; i++) {
+        uint64_t c = claim(s, shares, cursors, unit, counts, i, last_resort);
+
+        remainders[i] = c == 0 ? 0 : excess * c % sum + 1; /* excess <= 2^20, c <= 2^32 */
+        left -= excess * c / sum;
+    }
+    mx_largest(remainders, s->k, left, &over, &ties);
+    for (uint32_t i = 0; i < s->k; i++) {
+        uint64_t c = claim(s, shares, cursors, unit, counts, i, last_resort);
+        uint64_t given = excess * c / sum;
+        uint64_t most = room(&s->domains[i], cursors[i], unit, counts[i]);
+
+        if (remainders[i] > over) {
+            given++;
+        } else if (remainders[i] == over && ties > 0) {
+            given++;
+            ties--;
+        }
+        given = given < most ? given : most;
+        counts[i] += (uint32_t)given;
+        unplaced -= given;
+    }
+    return unplaced;
+}
+
+int64_t mx_plan_keep_budgets(const struct mx_plan_spec *s, const uint64_t *shares,
+                             const uint64_t *cursors, uint32_t unit, uint32_t *counts)
+{
+    uint64_t excess = 0;
+    int64_t capped = -1;
+    int last_resort = 0;
+
+    MX_CORE_REQUIRE(s->k <= MX_DOMAINS_MAX);
+    for (uint32_t i = 0; i < s->k; i++) {
+        uint64_t most;
+
+        if (counts[i] == 0) {
+            continue;
+        }
+        most = room(&s->domains[i], cursors[i], unit, 0);
+        if (counts[i] <= most) {
+            continue;
+        }
+        if (s->domains[i].on_exhausted == MX_EXHAUSTED_STOP) {
+            return (int64_t)i;
+        }
+        capped = capped < 0 ? (int64_t)i : capped;
+        excess += counts[i] - most;
+        counts[i] = (uint32_t)most;
+    }
+    /* Every round that leaves something over has filled a domain, so that this ends. */
+    while (excess > 0) {
+        uint64_t unplaced = deal(s, shares, cursors, unit, counts, excess, last_resort);
+
+        if (unplaced == excess) {
+            if (last_resort) {
+                return capped;
+            }
+            last_resort = 1;
+        }
+        excess = unplaced;
+    }
+    return -1;
+}

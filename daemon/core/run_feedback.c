@@ -1,0 +1,364 @@
+/* run_feedback.c - reports of ranks, taken together per step and handed to the policy. See run.h.
+ * Knows nothing of batches.
+ *
+ * A step is open from its first durable report until all its ranks have reported or its time is
+ * up. Then the policy gets the means over tokens, once; steps reach it in the order in which the
+ * journal closes them. A step that closes without one usable loss is not shown to it: the last
+ * good mix stays. A report that the journal holds but that fits no more (a duplicate that was
+ * being appended at the same time, a step closed meanwhile) changes nothing, live and in recovery
+ * alike; so a repeat may be acknowledged as soon as it is durable itself. */
+#include "daemon/core/run_state.h"
+
+#include <string.h>
+
+uint32_t mx_run_open_cap(uint32_t k)
+{
+    size_t one = MX_RANK_WORDS * sizeof(uint64_t) +
+                 k * (sizeof(struct mx_fixed) + 2 * sizeof(uint64_t));
+    size_t n = MX_OPEN_BYTES / one;
+
+    return n < MX_OPEN_MIN ? MX_OPEN_MIN : n > MX_OPEN_MAX ? MX_OPEN_MAX : (uint32_t)n;
+}
+
+/* ---- closed steps --------------------------------------------------------------------------- */
+
+static int bit_get(const uint64_t *words, uint64_t i)
+{
+    return (words[i / 64] >> (i % 64)) & 1;
+}
+
+static void bit_put(uint64_t *words, uint64_t i, int value)
+{
+    uint64_t mask = (uint64_t)1 << (i % 64);
+
+    words[i / 64] = value ? words[i / 64] | mask : words[i / 64] & ~mask;
+}
+
+static int is_closed(const struct mx_run *r, uint64_t step)
+{
+    return step < r->closed_base || (step - r->closed_base < MX_CLOSED_STEPS &&
+                                     bit_get(r->closed, step % MX_CLOSED_STEPS));
+}
+
+static int is_complete(const struct mx_run *r, uint64_t step)
+{
+    return step >= r->closed_base && is_closed(r, step) &&
+           bit_get(r->complete, step % MX_CLOSED_STEPS);
+}
+
+static void mark_closed(struct mx_run *r, uint64_t step, int complete)
+{
+    if (step < r->closed_base) {
+        return;
+    }
+    if (step - r->closed_base >= MX_CLOSED_STEPS) {
+        uint64_t base = step - MX_CLOSED_STEPS + 1;
+        uint64_t fresh = base - r->closed_base; /* places that now stand for later steps */
+
+        if (fresh >= MX_CLOSED_STEPS) {
+            memset(r->closed, 0, sizeof r->closed);
+            memset(r->complete, 0, sizeof r->complete);
+        } else {
+            for (uint64_t s = r->closed_base; s < base; s++) {
+                bit_put(r->closed, s % MX_CLOSED_STEPS, 0);
+                bit_put(r->complete, s % MX_CLOSED_STEPS, 0);
+            }
+        }
+        r->closed_base = base;
+    }
+    bit_put(r->closed, step % MX_CLOSED_STEPS, 1);
+    bit_put(r->complete, step % MX_CLOSED_STEPS, complete);
+}
+
+/* ---- open steps ----------------------------------------------------------------------------- */
+
+struct mx_open_step *mx_run_find_open(struct mx_run *r, uint64_t step)
+{
+    for (uint32_t i = 0; i < r->open_cap; i++) {
+        if (r->open[i].used && r->open[i].step == step) {
+            return &r->open[i];
+        }
+    }
+    return NULL;
+}
+
+struct mx_open_step *mx_run_open(struct mx_run *r, uint64_t step, uint32_t world)
+{
+    struct mx_open_step *o = r->open;
+
+    while (o->used) {
+        o++;
+        MX_CORE_REQUIRE(o < r->open + r->open_cap);
+    }
+    o->step = step;
+    o->world = world;
+    o->reported = 0;
+    o->used = 1;
+    o->close_pending = 0;
+    memset(o->ranks, 0, ((size_t)world + 63) / 64 * sizeof *o->ranks);
+    memset(o->loss, 0, r->k * sizeof *o->loss);
+    memset(o->tokens, 0, r->k * sizeof *o->tokens);
+    memset(o->samples, 0, r->k * sizeof *o->samples);
+    r->open_count++;
+    return o;
+}
+
+/* Ends a step: the policy learns what was reported of it. */
+static void close_step(struct mx_run *r, struct mx_open_step *o)
+{
+    const struct mx_policy_ops *policy = r->c.policy;
+    uint32_t n = 0;
+
+    for (uint32_t i = 0; i < r->k; i++) {
+        if (o->tokens[i] > 0) {
+            r->stats[n] = (struct mx_domain_stats){
+                i, o->tokens[i], o->samples[i],
+                mx_fixed_get(&o->loss[i]) / (double)o->tokens[i]};
+            r->loss[i] = r->stats[n].loss;
+            r->loss_step[i] = o->step;
+            n++;
+        }
+    }
+    if (n > 0 && policy->adapts) {
+        memcpy(r->weight_buffer, r->weights, r->k * sizeof *r->weights);
+        policy->on_train(r->policy_state, r->k, r->c.params, o->step + 1, r->stats, n);
+        policy->weights(r->policy_state, r->k, r->weights);
+        r->policy_wanted |=
+            memcmp(r->weight_buffer, r->weights, r->k * sizeof *r->weights) != 0;
+    }
+    mark_closed(r, o->step, o->reported == o->world);
+    r->steps_closed++;
+    r->last_closed = o->step;
+    o->used = 0;
+    r->open_count--;
+}
+
+/* Two reports in flight may both open a step when there is room for one: the oldest gives way. */
+static void make_room(struct mx_run *r)
+{
+    struct mx_open_step *oldest = &r->open[0];
+
+    if (r->open_count < r->open_cap) {
+        return;
+    }
+    for (uint32_t i = 1; i < r->open_cap; i++) {
+        if (r->open[i].step < oldest->step) {
+            oldest = &r->open[i];
+        }
+    }
+    r->timeouts++;
+    close_step(r, oldest);
+}
+
+/* ---- events --------------------------------------------------------------------------------- */
+
+/* The first loss whose domain doesn't exist or doesn't rise, or n. */
+static uint32_t check_domains(const struct mx_run *r, const struct mx_loss *losses, uint32_t n)
+{
+    for (uint32_t i = 0; i < n; i++) {
+        if (losses[i].domain >= r->k || (i > 0 && losses[i].domain <= losses[i - 1].domain)) {
+            return i;
+        }
+    }
+    return n;
+}
+
+/* Whether it claims another mix than the step was planned under. 0: it doesn't say. */
+static int wrong_version(const struct mx_run *r, const struct mx_entry *e)
+{
+    uint64_t planned = mx_run_version_of(r, e->step);
+
+    return e->mix_version > r->mixes[r->mix_count - 1].version ||
+           (e->mix_version != 0 && planned != 0 && e->mix_version != planned);
+}
+
+/* Whether a report can't be taken, told in fx. */
+static int refused(struct mx_run *r, const struct mx_event *ev, struct mx_effects *fx)
+{
+    const struct mx_entry *e = ev->entry;
+    const struct mx_open_step *o;
+    uint32_t bad;
+
+    if (e->world == 0 || e->world > MX_WORLD_MAX || e->rank >= e->world) {
+        mx_run_refuse(fx, ev->handle, MX_BAD_RANK, e->world);
+        return 1;
+    }
+    if (e->step >= r->frontier) {
+        mx_run_refuse(fx, ev->handle, MX_NOT_SERVED, r->frontier);
+        return 1;
+    }
+    bad = check_domains(r, e->losses, e->n);
+    if (bad < e->n) {
+        mx_run_refuse(fx, ev->handle, MX_BAD_DOMAIN, e->losses[bad].domain);
+        return 1;
+    }
+    if (wrong_version(r, e)) {
+        mx_run_refuse(fx, ev->handle, MX_BAD_VERSION, e->mix_version);
+        return 1;
+    }
+    o = mx_run_find_open(r, e->step);
+    if (o == NULL && is_complete(r, e->step)) {
+        r->duplicates++;
+        mx_run_refuse(fx, ev->handle, MX_DUPLICATE, 0);
+    } else if (o == NULL && is_closed(r, e->step)) {
+        r->late++;
+        mx_run_refuse(fx, ev->handle, MX_LATE, 0);
+    } else if (o == NULL && r->open_count == r->open_cap) {
+        mx_run_refuse(fx, ev->handle, MX_TOO_MANY_OPEN, r->open_cap);
+    } else if (o != NULL && o->world != e->world) {
+        mx_run_refuse(fx, ev->handle, MX_BAD_WORLD, o->world);
+    } else if (o != NULL && bit_get(o->ranks, e->rank)) {
+        r->duplicates++;
+        mx_run_refuse(fx, ev->handle, MX_DUPLICATE, 0);
+    } else {
+        return 0;
+    }
+    return 1;
+}
+
+void mx_run_on_feedback(struct mx_run *r, const struct mx_event *ev, struct mx_effects *fx)
+{
+    struct mx_loss_bounds bounds = {r->c.loss_max, (uint64_t)r->c.plan.batch * r->c.seq_len};
+    const struct mx_entry *in = ev->entry;
+    struct mx_effect *f;
+    struct mx_entry *e;
+    uint32_t kept, first;
+
+    if (refused(r, ev, fx)) {
+        return;
+    }
+    kept = mx_loss_clean(in->losses, in->n, &bounds, r->loss_buffer, &first);
+    e = mx_run_append(r, fx, ev->handle, MX_ENTRY_FEEDBACK);
+    e->step = in->step;
+    e->rank = in->rank;
+    e->world = in->world;
+    e->flags = in->flags;
+    e->mix_version = in->mix_version;
+    e->losses = r->loss_buffer;
+    e->n = kept;
+    f = &fx->fx[fx->n - 1];
+    f->quarantined = in->n - kept;
+    if (first < in->n) {
+        const struct mx_loss *l = &in->losses[first];
+
+        f->bad_domain = l->domain;
+        f->bad_value = l->tokens > 0 ? l->loss_sum / (double)l->tokens : l->loss_sum;
+    }
+    r->quarantined += f->quarantined;
+}
+
+/* Closes that one timer may ask for; more follow at once. */
+#define CLOSES_MAX (MX_EFFECTS_MAX - 2)
+
+void mx_run_on_timer(struct mx_run *r, const struct mx_event *ev, struct mx_effects *fx)
+{
+    int asked = 0;
+
+    r->armed_ms = MX_NEVER;
+    for (uint32_t i = 0; i < r->open_cap && asked < CLOSES_MAX; i++) {
+        struct mx_open_step *o = &r->open[i];
+
+        if (o->used && !o->close_pending && o->deadline_ms <= ev->now_ms) {
+            mx_run_append(r, fx, 0, MX_ENTRY_CLOSE)->step = o->step;
+            o->close_pending = 1;
+            asked++;
+        }
+    }
+    mx_run_want_timer(r, fx);
+}
+
+void mx_run_want_timer(struct mx_run *r, struct mx_effects *fx)
+{
+    uint64_t next = MX_NEVER;
+
+    for (uint32_t i = 0; i < r->open_cap; i++) {
+        const struct mx_open_step *o = &r->open[i];
+
+        if (o->used && !o->close_pending && o->deadline_ms < next) {
+            next = o->deadline_ms;
+        }
+    }
+    if (next != MX_NEVER && next != r->armed_ms) {
+        r->armed_ms = next;
+        mx_run_push(fx, MX_FX_ARM, 0)->at_ms = next;
+    }
+}
+
+static uint64_t deadline(const struct mx_run *r, uint64_t now_ms)
+{
+    uint64_t most = MX_NEVER - 1 - now_ms;
+
+    return now_ms + (r->c.feedback_timeout_ms < most ? r->c.feedback_timeout_ms : most);
+}
+
+void mx_run_rearm(struct mx_run *r, uint64_t now_ms)
+{
+    for (uint32_t i = 0; i < r->open_cap; i++) {
+        r->open[i].deadline_ms = deadline(r, now_ms);
+        r->open[i].close_pending = 0;
+    }
+}
+
+/* ---- entries -------------------------------------------------------------------------------- */
+
+/* Whether the sums can take an entry's losses. What quarantines is the config of the day, these
+ * are the bounds of the arithmetic. */
+static int summable(const struct mx_entry *e)
+{
+    struct mx_loss_bounds widest = {0x1p14, (uint64_t)1 << 40};
+
+    for (uint32_t i = 0; i < e->n; i++) {
+        if (!mx_loss_ok(&e->losses[i], &widest)) {
+            return 0;
+        }
+    }
+    return 1;
+}
+
+int mx_run_feedback_apply(struct mx_run *r, const struct mx_entry *e, uint64_t now_ms)
+{
+    struct mx_open_step *o;
+
+    if (e->world == 0 || e->world > MX_WORLD_MAX || e->rank >= e->world ||
+        e->step > MX_STEP_MAX || check_domains(r, e->losses, e->n) < e->n || !summable(e)) {
+        return -1;
+    }
+    o = mx_run_find_open(r, e->step);
+    if (o == NULL && is_closed(r, e->step)) {
+        r->late++;
+        return 0;
+    }
+    if (o == NULL) {
+        make_room(r);
+        o = mx_run_open(r, e->step, e->world);
+        o->deadline_ms = deadline(r, now_ms);
+    }
+    if (o->world != e->world || bit_get(o->ranks, e->rank)) {
+        r->duplicates++;
+        return 0;
+    }
+    for (uint32_t i = 0; i < e->n; i++) {
+        const struct mx_loss *l = &e->losses[i];
+
+        mx_fixed_add(&o->loss[l->domain], l->loss_sum);
+        o->tokens[l->domain] += l->tokens;
+        o->samples[l->domain] += l->samples;
+    }
+    bit_put(o->ranks, e->rank, 1);
+    o->reported++;
+    r->accepted++;
+    if (o->reported == o->world) {
+        close_step(r, o);
+    }
+    return 0;
+}
+
+void mx_run_close_apply(struct mx_run *r, const struct mx_entry *e)
+{
+    struct mx_open_step *o = mx_run_find_open(r, e->step);
+
+    if (o != NULL) {
+        r->timeouts++;
+        close_step(r, o);
+    }
+}

@@ -1,0 +1,164 @@
+/* run_request.c - what a run says to a trainer that asks for a step. See run.h. Knows nothing of
+ * feedback. */
+#include "daemon/core/run_state.h"
+
+/* ---- who uses which step -------------------------------------------------------------------- */
+
+/* Remembers the asker's oldest step in use. A trainer so far behind the frontier that it could not
+ * have let the frontier get there is going over old steps, and holds nobody back. The number of
+ * ranks changing means that another set of trainers has taken over. */
+static void note_trainer(struct mx_run *r, const struct mx_event *ev)
+{
+    struct mx_trainer *t = &r->trainers[ev->rank % MX_TRAINERS];
+
+    if (ev->oldest + r->c.max_ahead + 1 < r->frontier) {
+        return;
+    }
+    if (ev->world != r->trainers_world) {
+        for (uint32_t i = 0; i < MX_TRAINERS; i++) {
+            r->trainers[i].used = 0;
+        }
+        r->trainers_world = ev->world;
+    }
+    if (t->used && t->rank != ev->rank && ev->now_ms - t->seen_ms < MX_TRAINER_MS) {
+        return; /* the place is taken: this one is not watched */
+    }
+    *t = (struct mx_trainer){ev->now_ms, ev->oldest, ev->rank, 1};
+}
+
+static uint64_t slowest(const struct mx_run *r, uint64_t now_ms)
+{
+    uint64_t least = MX_NEVER;
+
+    for (uint32_t i = 0; i < MX_TRAINERS; i++) {
+        const struct mx_trainer *t = &r->trainers[i];
+
+        if (t->used && now_ms - t->seen_ms < MX_TRAINER_MS && t->oldest < least) {
+            least = t->oldest;
+        }
+    }
+    return least;
+}
+
+/* ---- what comes of it ----------------------------------------------------------------------- */
+
+/* A RESERVE costs a durable commit, milliseconds on many disks. Where steps go faster than
+ * reservations of this size, the next one takes twice as many, so that serving doesn't wait; where
+ * they go slowly again, half as many. What is reserved and not served matters after a crash alone:
+ * steps up to there keep the mix. */
+static void size_reserve(struct mx_run *r)
+{
+    uint64_t least = r->c.reserve_steps;
+    uint64_t took = r->now_ms - r->reserve_ms;
+
+    if (r->reserve_block < least) {
+        r->reserve_block = least;
+    } else if (took < MX_RESERVE_FAST_MS && r->reserve_block < MX_RESERVE_MAX) {
+        r->reserve_block *= 2;
+    } else if (took > MX_RESERVE_SLOW_MS && r->reserve_block / 2 >= least) {
+        r->reserve_block /= 2;
+    }
+    r->reserve_ms = r->now_ms;
+}
+
+void mx_run_want_reserve(struct mx_run *r, uint64_t step, struct mx_effects *fx)
+{
+    uint64_t ahead = r->reserved > r->frontier ? r->reserved - r->frontier : 0;
+    uint64_t half = (r->reserve_block > r->c.reserve_steps ? r->reserve_block
+                                                           : r->c.reserve_steps) / 2;
+    uint64_t from = r->frontier, upto;
+
+    if (r->pending_reserve) {
+        return;
+    }
+    if (step >= r->reserved) {
+        from = step + 1 > from ? step + 1 : from;
+    } else if (ahead >= half) {
+        return;
+    }
+    size_reserve(r);
+    upto = from + r->reserve_block;
+    upto = upto < mx_run_limit(r) ? upto : mx_run_limit(r);
+    if (upto > r->reserved) {
+        mx_run_append(r, fx, 0, MX_ENTRY_RESERVE)->step = upto;
+        r->pending_reserve = 1;
+    }
+}
+
+void mx_run_want_exhausted(struct mx_run *r, uint32_t domain, struct mx_effects *fx)
+{
+    struct mx_entry *e;
+
+    if (r->pending_exhausted != MX_NEVER) {
+        return;
+    }
+    e = mx_run_append(r, fx, 0, MX_ENTRY_EXHAUSTED);
+    e->step = r->frontier;
+    e->domain = domain;
+    r->pending_exhausted = r->frontier;
+}
+
+void mx_run_want_snapshot(struct mx_run *r, struct mx_effects *fx)
+{
+    if (r->frontier - r->snapshot_at >= r->c.snapshot_steps) {
+        r->snapshot_at = r->frontier;
+        mx_run_push(fx, MX_FX_SNAPSHOT, 0)->step = r->frontier;
+    }
+}
+
+/* Whether a request is out of the question, told in fx. */
+static int refused(struct mx_run *r, const struct mx_event *ev, struct mx_effects *fx)
+{
+    const struct mx_plan_spec *p = &r->c.plan;
+
+    if (ev->world == 0 || ev->world > MX_WORLD_MAX || ev->rank >= ev->world) {
+        mx_run_refuse(fx, ev->handle, MX_BAD_RANK, ev->world);
+    } else if (ev->count == 0 || ev->first >= p->batch || ev->count > p->batch - ev->first) {
+        mx_run_refuse(fx, ev->handle, MX_BAD_SLOTS, p->batch);
+    } else if (ev->step > MX_STEP_MAX || ev->oldest > ev->step) {
+        mx_run_refuse(fx, ev->handle, MX_BAD_STEP, MX_STEP_MAX);
+    } else if (ev->step >= r->stop_step) {
+        mx_run_refuse(fx, ev->handle, MX_STOPPED, r->stop_step);
+    } else if (ev->step >= r->exhausted_step) {
+        mx_run_refuse(fx, ev->handle, MX_OUT_OF_SAMPLES, r->exhausted_domain)->u[1] =
+            r->exhausted_step;
+    } else if (ev->step >= r->c.end_step) {
+        mx_run_refuse(fx, ev->handle, MX_ENDED, r->c.end_step);
+    } else if (ev->step > r->frontier + r->c.max_ahead) {
+        mx_run_refuse(fx, ev->handle, MX_LEAP, r->frontier);
+    } else {
+        return 0;
+    }
+    return 1;
+}
+
+void mx_run_on_request(struct mx_run *r, const struct mx_event *ev, struct mx_effects *fx)
+{
+    uint64_t oldest;
+    int64_t stopped;
+
+    if (refused(r, ev, fx)) {
+        return;
+    }
+    note_trainer(r, ev);
+    if (ev->step >= r->frontier) {
+        oldest = slowest(r, ev->now_ms);
+        if (oldest != MX_NEVER && ev->step > oldest + r->c.max_ahead) {
+            mx_run_refuse(fx, ev->handle, MX_WAIT_AHEAD, oldest);
+            return;
+        }
+        if (ev->step < r->reserved && ev->step < mx_run_barrier(r)) {
+            stopped = mx_run_advance(r, ev->step + 1);
+            if (stopped >= 0) {
+                mx_run_want_exhausted(r, (uint32_t)stopped, fx);
+            }
+        }
+    }
+    mx_run_push(fx, ev->step < r->frontier ? MX_FX_SERVE : MX_FX_HOLD, ev->handle)->step =
+        ev->step;
+    mx_run_want_reserve(r, ev->step, fx);
+    if (r->mix_waiting) {
+        mx_run_want_mix(r, fx);
+    }
+    mx_run_want_snapshot(r, fx);
+}

@@ -1,0 +1,38 @@
+/* entry.h - journal entries, mixes and snapshots as bytes, and back.
+ *
+ * The core speaks in structs and the catalog in bytes; this is between them. Little-endian,
+ * versioned by the catalog's format number, described in docs/disk-format.md. Decoders take any
+ * bytes. Pure; any thread. */
+#ifndef MX_DAEMON_ENTRY_H
+#define MX_DAEMON_ENTRY_H
+
+#include "daemon/core/run.h"
+#include "proto/err.h"
+#include "proto/wire.h"
+
+/* An entry decoded, with the memory that its pointers point into. */
+struct mx_entry_box {
+    struct mx_entry entry;
+    void *memory;
+};
+
+/* Malloc'ed bytes of an entry of a run of k domains; NULL if memory is out. */
+uint8_t *mx_entry_encode(const struct mx_entry *e, uint32_t k, size_t *ret_n);
+/* MX_EDAMAGED says what is wrong. k: the run's domains. */
+int mx_entry_decode(struct mx_span bytes, uint32_t k, struct mx_entry_box *ret,
+                    struct mx_err *err) MX_MUST_CHECK;
+void mx_entry_box_clear(struct mx_entry_box *b);
+const char *mx_entry_name(enum mx_entry_kind kind); /* "feedback" */
+
+/* A mix as the catalog indexes it: version and k shares. */
+uint8_t *mx_mix_encode(uint64_t version, const uint64_t *shares, uint32_t k, size_t *ret_n);
+int mx_mix_decode(struct mx_span bytes, uint32_t k, uint64_t *ret_version, uint64_t *ret_shares,
+                  struct mx_err *err) MX_MUST_CHECK;
+
+/* The words of mx_run_save as bytes. */
+uint8_t *mx_words_encode(const uint64_t *words, size_t n, size_t *ret_n);
+/* Malloc'ed words; MX_EDAMAGED if the size isn't a multiple of 8. */
+int mx_words_decode(struct mx_span bytes, uint64_t **ret, size_t *ret_n, struct mx_err *err)
+    MX_MUST_CHECK;
+
+#endif

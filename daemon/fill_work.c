@@ -1,0 +1,371 @@
+/* fill_work.c - what a filler thread does: plan the slots, look up the samples, copy the tokens
+ * into a message that needs nothing more than an id. Reads the catalog and shards, touches nothing
+ * of the loop's. See fill_work.h. */
+#include "daemon/fill_work.h"
+
+#include "daemon/entry.h"
+
+#include <inttypes.h>
+#include <string.h>
+
+struct mx_fill *mx_fill_new(struct mx_host *h, uint64_t step, uint32_t first, uint32_t count,
+                            uint32_t token_first, const struct mx_step *plan)
+{
+    uint32_t k = h->plan.k;
+    struct mx_fill *f = calloc(1, sizeof *f);
+
+    if (f == NULL) {
+        return NULL;
+    }
+    f->host = h;
+    f->step = step;
+    f->first = first;
+    f->count = count;
+    f->token_first = token_first;
+    f->work.data = f;
+    f->prefix = malloc((k + 1) * sizeof *f->prefix);
+    f->cursors = malloc((size_t)k * sizeof *f->cursors);
+    if (f->prefix == NULL || f->cursors == NULL) {
+        mx_fill_free(f);
+        return NULL;
+    }
+    if (plan != NULL) {
+        memcpy(f->prefix, plan->prefix, (k + 1) * sizeof *f->prefix);
+        memcpy(f->cursors, plan->cursors, k * sizeof *f->cursors);
+        f->mix_version = f->work_version = plan->mix_version;
+    } else {
+        free(f->cursors);
+        f->cursors = NULL;
+    }
+    return f;
+}
+
+void mx_fill_free(struct mx_fill *f)
+{
+    free(f->prefix);
+    free(f->cursors);
+    free(f);
+}
+
+/* ---- steps planned too long ago to be in memory ---- */
+
+struct replay {
+    const struct mx_host *h;
+    uint64_t step;
+    uint64_t *shares;             /* k for each mix read */
+    struct mx_plan_mix *mixes;
+    uint32_t n, cap;
+    struct mx_err *err;
+};
+
+static int replay_mix_cb(void *arg, uint64_t from_step, struct mx_span bytes)
+{
+    struct replay *r = arg;
+    uint32_t k = r->h->plan.k;
+    uint32_t i = r->n;
+
+    if (i == r->cap) {
+        uint32_t cap = r->cap * 2 + 16;
+        uint64_t *shares = realloc(r->shares, (size_t)cap * k * sizeof *shares);
+        struct mx_plan_mix *mixes;
+        if (shares == NULL) {
+            return mx_fail(r->err, MX_ENOMEM, "no memory for %" PRIu32 " mixes", cap);
+        }
+        r->shares = shares;
+        mixes = realloc(r->mixes, cap * sizeof *mixes);
+        if (mixes == NULL) {
+            return mx_fail(r->err, MX_ENOMEM, "no memory for %" PRIu32 " mixes", cap);
+        }
+        r->mixes = mixes;
+        r->cap = cap;
+    }
+    r->mixes[i].from_step = from_step;
+    r->n++;
+    return mx_mix_decode(bytes, k, &r->mixes[i].version, r->shares + (size_t)i * k, r->err);
+}
+
+static int replay_start(const struct mx_host *h, uint64_t step, uint64_t *ret_from,
+                        uint64_t *cursors, struct mx_err *err)
+{
+    uint64_t at, *words;
+    uint8_t *bytes;
+    size_t n, n_words;
+    int rc = mx_catalog_snapshot(h->d->catalog, h->id, step, &at, &bytes, &n, err);
+
+    if (rc == MX_ENOTFOUND) {
+        memset(cursors, 0, h->plan.k * sizeof *cursors);
+        *ret_from = 0;
+        return 0;
+    }
+    if (rc < 0) {
+        return rc;
+    }
+    rc = mx_words_decode((struct mx_span){bytes, n}, &words, &n_words, err);
+    free(bytes);
+    if (rc < 0) {
+        return rc;
+    }
+    if (mx_run_saved_cursors(words, n_words, h->plan.k, ret_from, cursors) < 0 ||
+        *ret_from > step) {
+        rc = mx_fail(err, MX_EDAMAGED, "run %s: the snapshot at step %" PRIu64 " makes no sense",
+                     h->conf.name, at);
+    }
+    free(words);
+    return rc;
+}
+
+/* cursors and prefix of f->step from the nearest snapshot and the mixes since. */
+static int replay(struct mx_fill *f, struct mx_err *err)
+{
+    const struct mx_host *h = f->host;
+    uint32_t k = h->plan.k;
+    uint64_t from = 0;
+    uint32_t *counts = malloc(k * sizeof *counts);
+    struct replay r = {.h = h, .step = f->step, .err = err};
+    int rc;
+
+    f->cursors = malloc(k * sizeof *f->cursors);
+    if (f->cursors == NULL || counts == NULL) {
+        free(counts);
+        return mx_fail(err, MX_ENOMEM, "no memory to replay step %" PRIu64, f->step);
+    }
+    rc = replay_start(h, f->step, &from, f->cursors, err);
+    if (rc == 0) {
+        rc = mx_catalog_mixes(h->d->catalog, h->id, from, f->step, replay_mix_cb, &r, err);
+    }
+    for (uint32_t i = 0; i < r.n; i++) {
+        r.mixes[i].shares = r.shares + (size_t)i * k;
+    }
+    if (rc == 0 && (r.n == 0 || r.mixes[0].from_step > from)) {
+        rc = mx_fail(err, MX_EDAMAGED, "run %s: no mix is recorded for step %" PRIu64,
+                     h->conf.name, from);
+    }
+    if (rc == 0 && (mx_plan_advance(&h->plan, r.mixes, r.n, from, f->step, f->cursors, counts) >= 0 ||
+                    mx_plan_counts(&h->plan, r.mixes[r.n - 1].shares, f->step, f->cursors,
+                                   counts) >= 0)) {
+        rc = mx_fail(err, MX_EDAMAGED, "run %s: step %" PRIu64 " was planned but can't be again",
+                     h->conf.name, f->step);
+    }
+    if (rc == 0) {
+        f->work_version = r.mixes[r.n - 1].version;
+        f->prefix[0] = 0;
+        for (uint32_t i = 0; i < k; i++) {
+            f->prefix[i + 1] = f->prefix[i] + counts[i];
+        }
+    }
+    free(counts);
+    free(r.shares);
+    free(r.mixes);
+    return rc;
+}
+
+/* ---- the reply ---- */
+
+/* What is being put together: the slots that fit, where their tokens lie, where documents start. */
+struct making {
+    struct mx_fill *f;
+    uint32_t n, tokens;        /* slots, tokens of each */
+    struct mx_plan_item *items;
+    uint32_t *bounds;          /* document starts in each */
+    uint32_t *starts;
+    size_t n_starts, cap;
+    struct mx_batch_layout at;
+};
+
+static void locate(const struct making *m, uint32_t i, uint64_t *ret_shard, uint64_t *ret_token)
+{
+    mx_view_find(&m->f->host->views[m->items[i].domain], m->items[i].sample, ret_shard, ret_token);
+    *ret_token += m->f->token_first;
+}
+
+/* Appends the document starts of slot i; MX_EFULL if they don't fit any reply. */
+static int add_starts(struct making *m, uint32_t i, struct mx_err *err)
+{
+    uint64_t shard, token;
+    size_t n;
+    int rc;
+
+    locate(m, i, &shard, &token);
+    rc = mx_shardset_starts(m->f->host->d->shards, shard, token, m->tokens,
+                            m->starts + m->n_starts, m->cap - m->n_starts, &n, err);
+    if (rc < 0) {
+        return rc;
+    }
+    if (n > m->cap - m->n_starts) {
+        return MX_EFULL;
+    }
+    for (size_t j = 0; j < n; j++) {
+        m->starts[m->n_starts + j] += m->f->token_first;
+    }
+    m->bounds[i] = (uint32_t)n;
+    m->n_starts += n;
+    return 0;
+}
+
+/* How many whole slots fit; 0 if not even one does. */
+static int gather_slots(struct making *m, struct mx_err *err)
+{
+    const struct mx_host *h = m->f->host;
+
+    m->tokens = (uint32_t)h->conf.seq_len;
+    for (uint32_t i = 0; i < m->n; i++) {
+        size_t before = m->n_starts;
+        int rc = add_starts(m, i, err);
+
+        if (rc == 0) {
+            mx_batch_layout(i + 1, (uint32_t)m->n_starts, m->tokens, h->width, &m->at);
+        }
+        if (rc == MX_EFULL || (rc == 0 && m->at.bytes > MX_REPLY_MAX)) {
+            m->n_starts = before;
+            m->n = i;
+            return 0;
+        }
+        if (rc < 0) {
+            return rc;
+        }
+    }
+    return 0;
+}
+
+/* The part of one slot, from token_first on, that fits. */
+static int gather_part(struct making *m, struct mx_err *err)
+{
+    const struct mx_host *h = m->f->host;
+    size_t room = MX_REPLY_MAX - MX_BATCH_FIXED_BYTES - 32;
+    uint32_t left = (uint32_t)h->conf.seq_len - m->f->token_first;
+
+    m->n = 1;
+    m->tokens = room / h->width < left ? (uint32_t)(room / h->width) : left;
+    for (;;) {
+        int rc;
+
+        m->n_starts = 0;
+        rc = add_starts(m, 0, err);
+        if (rc < 0 && rc != MX_EFULL) {
+            return rc;
+        }
+        if (rc == 0) {
+            mx_batch_layout(1, (uint32_t)m->n_starts, m->tokens, h->width, &m->at);
+            if (m->at.bytes <= MX_REPLY_MAX) {
+                return 0;
+            }
+        }
+        m->tokens = m->tokens / 2 + 1; /* at worst one start for each token */
+    }
+}
+
+static void write_tables(const struct making *m, uint8_t *p)
+{
+    const struct mx_fill *f = m->f;
+    struct mx_batch_reply reply = {
+        .step = f->step, .mix_version = f->work_version, .run = f->host->id,
+        .slot_first = f->first, .slot_count = m->n, .token_first = f->token_first,
+        .token_count = m->tokens, .width = f->host->width, .bound_count = (uint32_t)m->n_starts,
+        .tokens_at = (uint32_t)m->at.tokens,
+    };
+    struct mx_writer w;
+
+    mx_writer_init(&w, p, MX_BATCH_FIXED_BYTES);
+    mx_frame_begin(&w, MX_MSG_BATCH | MX_REPLY_BIT, MX_STATUS_OK, 0);
+    mx_batch_reply_encode(&w, &reply);
+    MX_REQUIRE(!w.failed && mx_writer_len(&w) == MX_BATCH_FIXED_BYTES);
+    mx_store_u32(p + 8, (uint32_t)(m->at.bytes - MX_HEADER_BYTES));
+    for (uint32_t i = 0; i < m->n; i++) {
+        mx_store_u64(p + m->at.samples + 8 * (size_t)i, m->items[i].sample);
+        mx_store_u32(p + m->at.domains + 4 * (size_t)i, m->items[i].domain);
+        mx_store_u32(p + m->at.epochs + 4 * (size_t)i, m->items[i].epoch);
+        mx_store_u32(p + m->at.bounds + 4 * (size_t)i, m->bounds[i]);
+    }
+    for (size_t i = 0; i < m->n_starts; i++) {
+        mx_store_u32(p + m->at.starts + 4 * i, m->starts[i]);
+    }
+    memset(p + m->at.starts + 4 * m->n_starts, 0,
+           m->at.tokens - m->at.starts - 4 * m->n_starts);
+}
+
+static int make_reply(struct making *m, struct mx_err *err)
+{
+    struct mx_fill *f = m->f;
+    struct mx_host *h = f->host;
+    uint8_t *p;
+
+    f->reply = mx_reply_new(m->at.bytes);
+    if (f->reply == NULL) {
+        return mx_fail(err, MX_ENOMEM, "no memory for a reply of %zu bytes", m->at.bytes);
+    }
+    p = mx_reply_data(f->reply);
+    write_tables(m, p);
+    for (uint32_t i = 0; i < m->n; i++) {
+        uint64_t shard, token;
+        int rc;
+
+        locate(m, i, &shard, &token);
+        rc = mx_shardset_read(h->d->shards, shard, token, m->tokens, h->width,
+                              p + m->at.tokens + (size_t)i * m->tokens * h->width, err);
+        if (rc < 0) {
+            (void)mx_wrap(err, "domain %s, sample %" PRIu64,
+                          h->conf.domains[m->items[i].domain].name, m->items[i].sample);
+            mx_reply_free(f->reply);
+            f->reply = NULL;
+            return rc;
+        }
+    }
+    return 0;
+}
+
+static int make(struct mx_fill *f, struct mx_err *err)
+{
+    struct mx_host *h = f->host;
+    struct making m = {.f = f, .n = f->count};
+    size_t fit = (MX_REPLY_MAX - MX_BATCH_FIXED_BYTES) / (20 + (size_t)h->conf.seq_len * h->width);
+    int rc = 0;
+
+    if (m.n > fit) {
+        m.n = fit > 0 ? (uint32_t)fit : 1;
+    }
+    m.cap = (size_t)m.n * h->conf.seq_len;
+    m.cap = m.cap < MX_REPLY_MAX / 4 ? m.cap : MX_REPLY_MAX / 4;
+    m.items = malloc(m.n * sizeof *m.items);
+    m.bounds = malloc(m.n * sizeof *m.bounds);
+    m.starts = malloc((m.cap + 1) * sizeof *m.starts);
+    if (m.items == NULL || m.bounds == NULL || m.starts == NULL) {
+        rc = mx_fail(err, MX_ENOMEM, "no memory for %" PRIu32 " slots", m.n);
+    }
+    if (rc == 0) {
+        mx_plan_items(&h->plan, f->step, f->cursors, f->prefix, f->first, m.n, m.items);
+        if (f->token_first == 0 && fit > 0) {
+            rc = gather_slots(&m, err);
+        } else {
+            m.n = 0;
+        }
+    }
+    if (rc == 0 && m.n == 0) {
+        rc = gather_part(&m, err);
+    }
+    if (rc == 0) {
+        mx_batch_layout(m.n, (uint32_t)m.n_starts, m.tokens, h->width, &m.at);
+        rc = make_reply(&m, err);
+    }
+    free(m.items);
+    free(m.bounds);
+    free(m.starts);
+    return rc;
+}
+
+void mx_fill_work(uv_work_t *work)
+{
+    struct mx_fill *f = work->data;
+    int rc = f->cursors == NULL ? replay(f, &f->err) : 0;
+
+    if (rc == 0) {
+        rc = make(f, &f->err);
+    }
+    switch (rc) {
+    case 0: f->status = MX_STATUS_OK; break;
+    case MX_ENOMEM:
+    case MX_EBUSY: f->status = MX_STATUS_BUSY; break;
+    case MX_EGONE:
+    case MX_ENOTFOUND: f->status = MX_STATUS_GONE; break;
+    default: f->status = MX_STATUS_DAMAGED; break;
+    }
+}

@@ -1,0 +1,422 @@
+/* host.c - runs come into memory: created by an operator, or recovered from the catalog.
+ *
+ * A host joins what the core must not know (names, shards, files, requests) with the core's run.
+ * Recovery is the fold of the journal from the latest snapshot; nothing is indexed at start. */
+#include "daemon/daemon.h"
+#include "daemon/entry.h"
+#include "store/files.h"
+
+#include <inttypes.h>
+#include <math.h>
+#include <string.h>
+
+struct mx_host *mx_host_find(struct mx_daemon *d, const char *name)
+{
+    for (uint32_t i = 0; i < d->n_hosts; i++) {
+        if (strcmp(d->hosts[i]->conf.name, name) == 0) {
+            return d->hosts[i];
+        }
+    }
+    return NULL;
+}
+
+struct mx_host *mx_host_by_id(struct mx_daemon *d, uint32_t id)
+{
+    for (uint32_t i = 0; i < d->n_hosts; i++) {
+        if (d->hosts[i]->id == id) {
+            return d->hosts[i];
+        }
+    }
+    return NULL;
+}
+
+const char *mx_host_state(struct mx_host *h)
+{
+    struct mx_run_view v;
+
+    if (h->failed[0] != '\0') {
+        return "failed";
+    }
+    mx_run_view(h->core, &v);
+    if (v.stopped) {
+        return "stopped";
+    }
+    if (v.exhausted != 0) {
+        return "exhausted";
+    }
+    return v.frontier >= v.end_step ? "ended" : "active";
+}
+
+static void free_host(struct mx_host *h)
+{
+    if (h->views != NULL) {
+        for (uint32_t i = 0; i < h->conf.k; i++) {
+            mx_view_clear(&h->views[i]);
+        }
+    }
+    mx_run_record_clear(&h->record);
+    mx_runconf_clear(&h->conf);
+    free(h->views);
+    free(h->plan_domains);
+    free(h->core);
+    free(h->trainers);
+    free(h);
+}
+
+/* ---- putting a host together ---- */
+
+/* Looks a domain up, by id where the run has one already, and cuts its shards into samples. */
+static int open_domain(struct mx_host *h, uint32_t i, bool fresh, struct mx_domain *ret,
+                       struct mx_err *err)
+{
+    struct mx_runconf_domain *c = &h->conf.domains[i];
+    struct mx_run_domain *r = &h->record.domains[i];
+    struct mx_plan_domain *p = &h->plan_domains[i];
+    struct mx_view *v = &h->views[i];
+    int rc;
+
+    rc = fresh ? mx_catalog_domain(h->d->catalog, c->name, ret, err)
+               : mx_catalog_domain_by_id(h->d->catalog, r->id, ret, err);
+    if (rc == MX_ENOTFOUND) {
+        return mx_fail(err, MX_ENOTFOUND, "run %s: no domain \"%s\" in the store", h->conf.name,
+                       c->name);
+    }
+    if (rc < 0) {
+        return rc;
+    }
+    if (fresh) {
+        r->id = ret->id;
+        r->shards = ret->shards;
+    }
+    rc = mx_view_make(h->d->catalog, ret, r->shards, (uint32_t)h->conf.seq_len, v, err);
+    if (rc < 0) {
+        return rc;
+    }
+    if (v->samples == 0) {
+        return mx_fail(err, MX_EINVALID, "domain %s: its %" PRIu64 " tokens don't hold one sample "
+                       "of seq_len %" PRIu64, c->name, ret->tokens, h->conf.seq_len);
+    }
+    *p = (struct mx_plan_domain){.samples = v->samples, .budget = MX_NO_BUDGET, .chunk = v->chunk,
+                                 .window = (uint32_t)h->conf.window,
+                                 .on_exhausted = c->on_exhausted};
+    if (c->max_epochs > 0) {
+        double budget = floor(c->max_epochs * (double)v->samples);
+        if (budget < 1) {
+            return mx_fail(err, MX_EINVALID, "domain %s: max_epochs %g of %" PRIu64
+                           " samples is less than one", c->name, c->max_epochs, v->samples);
+        }
+        p->budget = budget < 9e15 ? (uint64_t)budget : MX_NO_BUDGET;
+    }
+    return 0;
+}
+
+/* All domains, which must speak of the same tokens. */
+static int open_domains(struct mx_host *h, bool fresh, struct mx_err *err)
+{
+    struct mx_domain first = {0};
+
+    h->eod = UINT32_MAX;
+    for (uint32_t i = 0; i < h->conf.k; i++) {
+        struct mx_domain d;
+        int rc = open_domain(h, i, fresh, &d, err);
+
+        if (rc < 0) {
+            return rc;
+        }
+        if (i == 0) {
+            first = d;
+        } else if (strcmp(first.tokenizer, d.tokenizer) != 0) {
+            return mx_fail(err, MX_EINVALID, "domains %s and %s have different tokenizers, \"%s\" "
+                           "and \"%s\": their tokens mean different things", first.name, d.name,
+                           first.tokenizer, d.tokenizer);
+        }
+        h->width = d.width > h->width ? d.width : h->width;
+        h->eod = d.eod != UINT32_MAX ? d.eod : h->eod;
+    }
+    return 0;
+}
+
+/* Slots that surely fit one reply if documents are 64 tokens and longer; at least one is asked. */
+static uint32_t slots_per_reply(const struct mx_host *h)
+{
+    uint64_t slot = 20 + h->conf.seq_len * h->width + 4 * (1 + h->conf.seq_len / 64);
+    uint64_t n = (MX_REPLY_MAX - MX_BATCH_FIXED_BYTES - 8) / slot;
+
+    return n == 0 ? 1 : (uint32_t)n;
+}
+
+static void fill_prior(const struct mx_host *h, double *prior)
+{
+    for (uint32_t i = 0; i < h->conf.k; i++) {
+        double w = h->conf.domains[i].weight;
+        prior[i] = isnan(w) ? (double)h->views[i].samples : w;
+    }
+}
+
+static int open_core(struct mx_host *h, struct mx_err *err)
+{
+    uint32_t k = h->conf.k;
+    double *prior = calloc(k, sizeof *prior);
+    struct mx_limit *limits = calloc(k, sizeof *limits);
+    struct mx_run_config c = {
+        .plan = h->plan, .seq_len = (uint32_t)h->conf.seq_len,
+        .max_ahead = (uint32_t)h->conf.max_ahead,
+        .reserve_steps = (uint32_t)h->conf.reserve_steps,
+        .snapshot_steps = (uint32_t)h->conf.snapshot_steps, .lead = (uint32_t)h->conf.lead,
+        .end_step = h->conf.end_steps, .feedback_timeout_ms = h->conf.timeout_s * 1000,
+        .loss_max = h->conf.loss_max, .prior = prior, .limits = limits, .policy = h->conf.policy,
+        .params = h->conf.params,
+    };
+    void *memory = malloc(mx_run_size(&c));
+
+    if (prior == NULL || limits == NULL || memory == NULL) {
+        free(prior);
+        free(limits);
+        free(memory);
+        return mx_fail(err, MX_ENOMEM, "run %s: no memory for %" PRIu32 " domains", h->conf.name,
+                       k);
+    }
+    fill_prior(h, prior);
+    for (uint32_t i = 0; i < k; i++) {
+        limits[i] = h->conf.domains[i].limit;
+    }
+    h->core = mx_run_init(memory, &c);
+    free(prior);
+    free(limits);
+    return 0;
+}
+
+/* From h->record (id, name, config, and for an old run its domains) to a run that can go. */
+static int open_host(struct mx_host *h, bool fresh, const char *config_name, struct mx_err *err)
+{
+    int rc = mx_runconf_parse(config_name, h->record.config, h->record.config_bytes,
+                              h->record.name[0] != '\0' ? h->record.name : NULL, &h->conf, err);
+    uint32_t k = h->conf.k;
+
+    if (rc < 0) {
+        return rc;
+    }
+    (void)snprintf(h->record.name, sizeof h->record.name, "%s", h->conf.name);
+    if (fresh) {
+        h->record.k = k;
+        h->record.domains = calloc(k, sizeof *h->record.domains);
+    } else if (h->record.k != k) {
+        return mx_fail(err, MX_EDAMAGED, "run %s: its record has %" PRIu32 " domains, its config %"
+                       PRIu32, h->conf.name, h->record.k, k);
+    }
+    h->views = calloc(k, sizeof *h->views);
+    h->plan_domains = calloc(k, sizeof *h->plan_domains);
+    h->trainers = calloc(MX_TRAINERS_MAX, sizeof *h->trainers);
+    h->held_tail = &h->held;
+    if (h->views == NULL || h->plan_domains == NULL || h->trainers == NULL ||
+        h->record.domains == NULL) {
+        return mx_fail(err, MX_ENOMEM, "run %s: no memory", h->conf.name);
+    }
+    if ((rc = open_domains(h, fresh, err)) < 0) {
+        return rc;
+    }
+    h->plan = (struct mx_plan_spec){.seed = h->conf.seed, .batch = (uint32_t)h->conf.batch_size,
+                                    .k = k, .block = (uint32_t)h->conf.block,
+                                    .sampling = h->conf.sampling, .domains = h->plan_domains};
+    h->slots_per_reply = slots_per_reply(h);
+    return open_core(h, err);
+}
+
+/* From here on the loop knows the host, which can't be freed any more. */
+static void join_loop(struct mx_host *h)
+{
+    MX_REQUIRE(uv_timer_init(&h->d->loop, &h->timer) == 0); /* it can't fail */
+    h->timer.data = h;
+}
+
+/* ---- recovery ---- */
+
+struct fold {
+    struct mx_host *h;
+    struct mx_err *err;
+};
+
+static int fold_cb(void *arg, uint64_t index, struct mx_span bytes)
+{
+    struct fold *f = arg;
+    struct mx_effects fx = {0};
+    struct mx_entry_box box;
+    int rc = mx_entry_decode(bytes, f->h->conf.k, &box, f->err);
+
+    if (rc < 0) {
+        (void)mx_wrap(f->err, "run %s: journal entry %" PRIu64, f->h->conf.name, index);
+        return rc;
+    }
+    box.entry.index = index;
+    rc = mx_run_apply(f->h->core, &box.entry, mx_now_ms(), &fx);
+    if (rc < 0) {
+        rc = mx_fail(f->err, MX_EDAMAGED, "run %s: journal entry %" PRIu64 " (%s) can't follow the "
+                     "ones before", f->h->conf.name, index, mx_entry_name(box.entry.kind));
+    }
+    mx_entry_box_clear(&box);
+    return rc;
+}
+
+static int load_snapshot(struct mx_host *h, struct mx_err *err)
+{
+    uint64_t step, *words;
+    uint8_t *bytes;
+    size_t n, n_words;
+    int rc = mx_catalog_snapshot(h->d->catalog, h->id, UINT64_MAX, &step, &bytes, &n, err);
+
+    if (rc < 0) {
+        return rc == MX_ENOTFOUND ? 0 : rc;
+    }
+    rc = mx_words_decode((struct mx_span){bytes, n}, &words, &n_words, err);
+    free(bytes);
+    if (rc < 0) {
+        return rc;
+    }
+    if (mx_run_load(h->core, words, n_words) < 0) {
+        rc = mx_fail(err, MX_EDAMAGED, "run %s: the snapshot at step %" PRIu64 " makes no sense",
+                     h->conf.name, step);
+    }
+    free(words);
+    return rc;
+}
+
+static int recover(struct mx_host *h, struct mx_err *err)
+{
+    struct fold f = {.h = h, .err = err};
+    struct mx_effects fx = {0};
+    struct mx_run_view v;
+    int rc = load_snapshot(h, err);
+
+    if (rc < 0) {
+        return rc;
+    }
+    mx_run_view(h->core, &v);
+    rc = mx_catalog_entries(h->d->catalog, h->id, v.applied + 1, fold_cb, &f, err);
+    if (rc < 0) {
+        return rc;
+    }
+    mx_run_recovered(h->core, mx_now_ms(), mx_wall_ms(), &fx);
+    mx_host_effects(h, &fx, NULL);
+    mx_run_view(h->core, &v);
+    mx_log(MX_LOG_INFO, "run.recovered", "run=%s entries=%" PRIu64 " frontier=%" PRIu64 " mix=%"
+           PRIu64, h->conf.name, v.applied, v.frontier, v.mix_version);
+    return 0;
+}
+
+static int copy_record(struct mx_run_record *to, const struct mx_run_record *from)
+{
+    *to = *from;
+    to->config = malloc(from->config_bytes + 1);
+    to->domains = malloc(from->k * sizeof *to->domains);
+    if (to->config == NULL || to->domains == NULL) {
+        return -1;
+    }
+    memcpy(to->config, from->config, from->config_bytes);
+    to->config[from->config_bytes] = '\0';
+    memcpy(to->domains, from->domains, from->k * sizeof *to->domains);
+    return 0;
+}
+
+/* Reads of the catalog can't be made inside its own walk, so records are copied first. */
+static int load_cb(void *arg, const struct mx_run_record *r)
+{
+    struct mx_daemon *d = arg;
+    struct mx_host *h;
+
+    if (d->n_hosts == MX_RUNS_MAX) {
+        mx_log(MX_LOG_ERROR, "run.skipped", "run=%s reason=\"over %u runs\"", r->name, MX_RUNS_MAX);
+        return 0;
+    }
+    h = calloc(1, sizeof *h);
+    if (h == NULL || copy_record(&h->record, r) < 0) {
+        return MX_ENOMEM;
+    }
+    h->d = d;
+    h->id = r->id;
+    h->created_ms = r->created_ms;
+    h->held_tail = &h->held;
+    d->hosts[d->n_hosts++] = h;
+    d->next_run = r->id >= d->next_run ? r->id + 1 : d->next_run;
+    return 0;
+}
+
+int mx_hosts_load(struct mx_daemon *d, struct mx_err *err)
+{
+    int rc;
+
+    d->next_run = 1;
+    rc = mx_catalog_runs(d->catalog, load_cb, d, err);
+    if (rc < 0) {
+        return rc == MX_ENOMEM ? mx_fail(err, rc, "no memory for the runs") : rc;
+    }
+    for (uint32_t i = 0; i < d->n_hosts; i++) {
+        struct mx_host *h = d->hosts[i];
+        struct mx_err why = {0};
+
+        rc = open_host(h, false, h->record.name, &why);
+        if (rc == 0) {
+            join_loop(h);
+            rc = recover(h, &why);
+        }
+        if (rc < 0) {
+            (void)snprintf(h->conf.name, sizeof h->conf.name, "%s", h->record.name);
+            (void)snprintf(h->failed, sizeof h->failed, "%s", why.text);
+            mx_log(MX_LOG_ERROR, "run.failed", "run=%s error=\"%s\"", h->conf.name, why.text);
+        }
+    }
+    return 0;
+}
+
+/* ---- creation ---- */
+
+int mx_host_create(struct mx_daemon *d, struct mx_req *req, const char *config, size_t n,
+                   const char *name, const char *author, struct mx_err *err)
+{
+    struct mx_host *h;
+    struct mx_entry first;
+    int rc;
+
+    if (d->n_hosts == MX_RUNS_MAX) {
+        return mx_fail(err, MX_EFULL, "there are %u runs already, the most that one daemon holds",
+                       MX_RUNS_MAX);
+    }
+    h = calloc(1, sizeof *h);
+    if (h == NULL || (h->record.config = malloc(n + 1)) == NULL) {
+        free(h);
+        return mx_fail(err, MX_ENOMEM, "no memory for a run");
+    }
+    memcpy(h->record.config, config, n);
+    h->record.config[n] = '\0';
+    h->record.config_bytes = n;
+    if (name != NULL) {
+        if ((rc = mx_name_check(name, strlen(name), "a run", err)) < 0) {
+            free_host(h);
+            return rc;
+        }
+        (void)snprintf(h->record.name, sizeof h->record.name, "%s", name);
+    }
+    h->d = d;
+    h->id = h->record.id = d->next_run;
+    h->created_ms = h->record.created_ms = mx_wall_ms();
+    rc = open_host(h, true, "config", err);
+    if (rc == 0 && mx_host_find(d, h->conf.name) != NULL) {
+        rc = mx_fail(err, MX_EEXISTS, "there is a run %s already", h->conf.name);
+    }
+    if (rc < 0) {
+        free_host(h);
+        return rc;
+    }
+    join_loop(h);
+    mx_run_first_entry(h->core, mx_wall_ms(), &first);
+    first.author = author;
+    first.author_len = (uint32_t)strlen(author);
+    rc = mx_host_append(h, &first, req, NULL, &h->record);
+    if (rc < 0) {
+        return mx_fail(err, rc, "no memory for the run's first entry");
+    }
+    d->next_run++;
+    d->hosts[d->n_hosts++] = h;
+    mx_log(MX_LOG_INFO, "run.create", "run=%s id=%" PRIu32 " policy=%s domains=%" PRIu32,
+           h->conf.name, h->id, h->conf.policy->name, h->conf.k);
+    return 0;
+}

@@ -1,0 +1,333 @@
+/* runconf.c - see runconf.h. */
+#include "daemon/runconf.h"
+
+#include "store/catalog.h"
+
+#include <inttypes.h>
+#include <math.h>
+#include <string.h>
+
+static const char *const sampling_names[] = {"systematic", "iid", "block"};
+static const char *const exhausted_names[] = {"redistribute", "stop", "repeat"};
+
+const char *mx_sampling_name(enum mx_sampling s)
+{
+    return sampling_names[s];
+}
+
+/* The index of a string member among `names`; *ret is left alone if the key is missing. */
+static int take_choice(const struct mx_json_doc *d, const mx_json *o, const char *key,
+                       const char *const *names, int n, int *ret, struct mx_err *err)
+{
+    const char *s = NULL;
+    int rc = mx_json_take_string(d, o, key, false, &s, err);
+    char all[128] = "";
+
+    if (rc < 0 || s == NULL) {
+        return rc;
+    }
+    for (int i = 0; i < n; i++) {
+        if (strcmp(s, names[i]) == 0) {
+            *ret = i;
+            return 0;
+        }
+        (void)snprintf(all + strlen(all), sizeof all - strlen(all), "%s%s", i > 0 ? ", " : "",
+                       names[i]);
+    }
+    return mx_json_fail(d, mx_json_get(o, key), err, "\"%s\" is none of %s", s, all);
+}
+
+static int parse_domain(const struct mx_json_doc *d, const mx_json *v, struct mx_runconf_domain *ret,
+                        struct mx_err *err)
+{
+    static const char *const keys[] = {"weight", "max_epochs", "floor", "ceiling", "pin",
+                                       "on_exhausted", NULL};
+    int exhausted = MX_EXHAUSTED_REDISTRIBUTE;
+    struct mx_err why;
+    int rc;
+
+    if (mx_name_check(mx_json_key(v), strlen(mx_json_key(v)), "a domain", &why) < 0) {
+        return mx_json_fail(d, v, err, "%s", why.text);
+    }
+    (void)snprintf(ret->name, sizeof ret->name, "%s", mx_json_key(v));
+    ret->weight = NAN;
+    ret->limit = (struct mx_limit){.floor = 0, .ceiling = 1, .pin = NAN, .open = 1};
+    if (!mx_json_is_object(v)) {
+        return mx_json_fail(d, v, err, "must be an object, like {\"weight\": 0.5}");
+    }
+    if ((rc = mx_json_known_keys(d, v, keys, err)) < 0 ||
+        (rc = mx_json_take_double(d, v, "weight", false, 0, 1e12, &ret->weight, err)) < 0 ||
+        (rc = mx_json_take_double(d, v, "max_epochs", false, 1e-6, 1e9, &ret->max_epochs, err)) < 0 ||
+        (rc = mx_json_take_double(d, v, "floor", false, 0, 1, &ret->limit.floor, err)) < 0 ||
+        (rc = mx_json_take_double(d, v, "ceiling", false, 0, 1, &ret->limit.ceiling, err)) < 0 ||
+        (rc = mx_json_take_double(d, v, "pin", false, 0, 1, &ret->limit.pin, err)) < 0 ||
+        (rc = take_choice(d, v, "on_exhausted", exhausted_names, 3, &exhausted, err)) < 0) {
+        return rc;
+    }
+    ret->on_exhausted = (enum mx_on_exhausted)exhausted;
+    return 0;
+}
+
+/* Weights of all or of none, not all zero; limits that can be met together. */
+static int check_domains(const struct mx_json_doc *d, const mx_json *list, struct mx_runconf *c,
+                         struct mx_err *err)
+{
+    uint32_t with = 0;
+    double sum = 0;
+    size_t bad = 0;
+    enum mx_limits_verdict verdict;
+    struct mx_limit *limits = calloc(c->k, sizeof *limits);
+
+    if (limits == NULL) {
+        return mx_fail(err, MX_ENOMEM, "no memory for %" PRIu32 " domains", c->k);
+    }
+    for (uint32_t i = 0; i < c->k; i++) {
+        limits[i] = c->domains[i].limit;
+        with += isnan(c->domains[i].weight) ? 0 : 1;
+        sum += isnan(c->domains[i].weight) ? 0 : c->domains[i].weight;
+    }
+    verdict = with == 0 || with == c->k
+                  ? mx_limits_check(limits, c->k, &bad, &sum) : MX_LIMITS_OK;
+    free(limits);
+    if (with != 0 && with != c->k) {
+        return mx_json_fail(d, list, err, "%" PRIu32 " of %" PRIu32 " domains have a \"weight\"; "
+                            "give it to all, or to none for weights by size", with, c->k);
+    }
+    if (with > 0) {
+        sum = 0;
+        for (uint32_t i = 0; i < c->k; i++) {
+            sum += c->domains[i].weight;
+        }
+        if (!(sum > 0)) {
+            return mx_json_fail(d, list, err, "the weights sum to %g; at least one must be over 0",
+                                sum);
+        }
+    }
+    switch (verdict) {
+    case MX_LIMITS_OK: return 0;
+    case MX_LIMITS_RANGE:
+        return mx_json_fail(d, mx_json_get(list, c->domains[bad].name), err,
+                            "a floor, ceiling or pin isn't in 0..1");
+    case MX_LIMITS_CROSSED:
+        return mx_json_fail(d, mx_json_get(list, c->domains[bad].name), err,
+                            "floor %g is over ceiling %g", c->domains[bad].limit.floor,
+                            c->domains[bad].limit.ceiling);
+    case MX_LIMITS_OVER:
+        return mx_json_fail(d, list, err, "floors and pins sum to %g, over 1", sum);
+    case MX_LIMITS_UNDER:
+        return mx_json_fail(d, list, err, "ceilings and pins sum to %g, under 1", sum);
+    case MX_LIMITS_CLOSED: break;
+    }
+    return mx_json_fail(d, list, err, "no domain can be drawn from");
+}
+
+static int parse_domains(const struct mx_json_doc *d, const mx_json *root, struct mx_runconf *c,
+                         struct mx_err *err)
+{
+    const mx_json *list = mx_json_get(root, "domains");
+    uint32_t n;
+    int rc;
+
+    if (list == NULL) {
+        return mx_json_fail(d, root, err, "key \"domains\" is missing");
+    }
+    n = mx_json_is_object(list) ? mx_json_count(list) : 0;
+    if (n == 0 || n > MX_DOMAINS_MAX) {
+        return mx_json_fail(d, list, err, "must be an object of 1 to %u domains", MX_DOMAINS_MAX);
+    }
+    c->domains = calloc(n, sizeof *c->domains);
+    if (c->domains == NULL) {
+        return mx_fail(err, MX_ENOMEM, "no memory for %" PRIu32 " domains", n);
+    }
+    for (const mx_json *v = mx_json_first(list); v != NULL; v = mx_json_next(v)) {
+        if ((rc = parse_domain(d, v, &c->domains[c->k], err)) < 0) {
+            return rc;
+        }
+        c->k++;
+    }
+    return check_domains(d, list, c, err);
+}
+
+static int parse_params(const struct mx_json_doc *d, const mx_json *o, struct mx_runconf *c,
+                        struct mx_err *err)
+{
+    const struct mx_policy_ops *p = c->policy;
+    const char **keys = calloc(p->n_params + 2, sizeof *keys);
+    int rc;
+
+    c->params = calloc(p->n_params + 1, sizeof *c->params);
+    if (keys == NULL || c->params == NULL) {
+        free(keys);
+        return mx_fail(err, MX_ENOMEM, "no memory for a policy's parameters");
+    }
+    keys[0] = "name";
+    for (size_t i = 0; i < p->n_params; i++) {
+        keys[i + 1] = p->params[i].name;
+        c->params[i] = p->params[i].fallback;
+    }
+    rc = o != NULL ? mx_json_known_keys(d, o, keys, err) : 0;
+    free(keys);
+    for (size_t i = 0; rc == 0 && o != NULL && i < p->n_params; i++) {
+        const struct mx_policy_param *q = &p->params[i];
+        rc = mx_json_take_double(d, o, q->name, false, q->min, q->max, &c->params[i], err);
+        if (rc == 0 && q->integer && c->params[i] != floor(c->params[i])) {
+            rc = mx_json_fail(d, mx_json_get(o, q->name), err, "must be a whole number");
+        }
+    }
+    return rc;
+}
+
+static int parse_policy(const struct mx_json_doc *d, const mx_json *root, struct mx_runconf *c,
+                        struct mx_err *err)
+{
+    const mx_json *o = mx_json_get(root, "policy");
+    const char *name = "static";
+    char all[512] = "";
+    int rc;
+
+    if (o != NULL) {
+        if (!mx_json_is_object(o)) {
+            return mx_json_fail(d, o, err, "must be an object, like {\"name\": \"odm\"}");
+        }
+        if ((rc = mx_json_take_string(d, o, "name", true, &name, err)) < 0) {
+            return rc;
+        }
+    }
+    c->policy = mx_policy_find(name);
+    if (c->policy == NULL) {
+        for (size_t i = 0; mx_policy_at(i) != NULL; i++) {
+            (void)snprintf(all + strlen(all), sizeof all - strlen(all), "%s%s",
+                           i > 0 ? ", " : "", mx_policy_at(i)->name);
+        }
+        return mx_json_fail(d, mx_json_get(o, "name"), err, "no policy \"%s\"; there are %s", name,
+                            all);
+    }
+    return parse_params(d, o, c, err);
+}
+
+static int parse_feedback(const struct mx_json_doc *d, const mx_json *root, struct mx_runconf *c,
+                          struct mx_err *err)
+{
+    static const char *const keys[] = {"mode", "timeout_s", "loss_max", NULL};
+    static const char *const modes[] = {"async"};
+    const mx_json *o = mx_json_get(root, "feedback");
+    int mode = 0;
+    int rc;
+
+    if (o == NULL) {
+        return 0;
+    }
+    if (!mx_json_is_object(o)) {
+        return mx_json_fail(d, o, err, "must be an object");
+    }
+    if ((rc = mx_json_known_keys(d, o, keys, err)) < 0 ||
+        (rc = take_choice(d, o, "mode", modes, 1, &mode, err)) < 0 ||
+        (rc = mx_json_take_u64(d, o, "timeout_s", false, 1, 86400, &c->timeout_s, err)) < 0) {
+        return rc;
+    }
+    return mx_json_take_double(d, o, "loss_max", false, 1e-3, 1e4, &c->loss_max, err);
+}
+
+static int parse_numbers(const struct mx_json_doc *d, const mx_json *root, struct mx_runconf *c,
+                         struct mx_err *err)
+{
+    static const char *const end_keys[] = {"steps", NULL};
+    const mx_json *end = mx_json_get(root, "end");
+    int sampling = 0;
+    int rc;
+
+    if ((rc = mx_json_take_u64(d, root, "seed", false, 0, (uint64_t)1 << 53, &c->seed, err)) < 0 ||
+        (rc = mx_json_take_u64(d, root, "batch_size", true, 1, MX_BATCH_MAX, &c->batch_size,
+                               err)) < 0 ||
+        (rc = mx_json_take_u64(d, root, "seq_len", true, 1, MX_SEQ_LEN_MAX, &c->seq_len, err)) < 0 ||
+        (rc = take_choice(d, root, "sampling", sampling_names, 3, &sampling, err)) < 0 ||
+        (rc = mx_json_take_u64(d, root, "block", false, 1, MX_BATCH_MAX, &c->block, err)) < 0 ||
+        (rc = mx_json_take_u64(d, root, "window", false, 1, 65536, &c->window, err)) < 0 ||
+        (rc = mx_json_take_u64(d, root, "max_ahead", false, 1, 1u << 20, &c->max_ahead, err)) < 0 ||
+        (rc = mx_json_take_u64(d, root, "reserve_steps", false, 1, 1u << 20, &c->reserve_steps,
+                               err)) < 0 ||
+        (rc = mx_json_take_u64(d, root, "snapshot_steps", false, 1, 1u << 20, &c->snapshot_steps,
+                               err)) < 0 ||
+        (rc = mx_json_take_u64(d, root, "lead", false, 0, 1u << 20, &c->lead, err)) < 0) {
+        return rc;
+    }
+    c->sampling = (enum mx_sampling)sampling;
+    if (c->sampling != MX_SAMPLING_BLOCK && mx_json_get(root, "block") != NULL) {
+        return mx_json_fail(d, mx_json_get(root, "block"), err,
+                            "only \"sampling\": \"block\" has blocks");
+    }
+    if (c->batch_size % c->block != 0) {
+        return mx_json_fail(d, mx_json_get(root, "block"), err, "%" PRIu64 " doesn't divide "
+                            "batch_size %" PRIu64, c->block, c->batch_size);
+    }
+    if (end == NULL) {
+        return 0;
+    }
+    if (!mx_json_is_object(end)) {
+        return mx_json_fail(d, end, err, "must be an object, like {\"steps\": 10000}");
+    }
+    if ((rc = mx_json_known_keys(d, end, end_keys, err)) < 0) {
+        return rc;
+    }
+    return mx_json_take_u64(d, end, "steps", false, 1, MX_STEP_MAX, &c->end_steps, err);
+}
+
+static int parse_root(const struct mx_json_doc *d, const char *run_name, struct mx_runconf *c,
+                      struct mx_err *err)
+{
+    static const char *const keys[] = {
+        "name", "seed", "batch_size", "seq_len", "sampling", "block", "window", "max_ahead",
+        "reserve_steps", "snapshot_steps", "lead", "domains", "policy", "feedback", "end", NULL};
+    const mx_json *root = mx_json_root(d);
+    const char *name = run_name;
+    struct mx_err why;
+    int rc;
+
+    if (!mx_json_is_object(root)) {
+        return mx_json_fail(d, root, err, "a run's config must be one object");
+    }
+    if ((rc = mx_json_known_keys(d, root, keys, err)) < 0) {
+        return rc;
+    }
+    if (name == NULL && (rc = mx_json_take_string(d, root, "name", true, &name, err)) < 0) {
+        return rc;
+    }
+    if ((rc = mx_name_check(name, strlen(name), "a run", &why)) < 0) {
+        return mx_json_fail(d, mx_json_get(root, "name"), err, "%s", why.text);
+    }
+    (void)snprintf(c->name, sizeof c->name, "%s", name);
+    if ((rc = parse_numbers(d, root, c, err)) < 0 || (rc = parse_domains(d, root, c, err)) < 0 ||
+        (rc = parse_policy(d, root, c, err)) < 0) {
+        return rc;
+    }
+    return parse_feedback(d, root, c, err);
+}
+
+int mx_runconf_parse(const char *name, const char *text, size_t n, const char *run_name,
+                     struct mx_runconf *ret, struct mx_err *err)
+{
+    struct mx_json_doc *d;
+    int rc = mx_json_parse(name, text, n, &d, err);
+
+    if (rc < 0) {
+        return rc;
+    }
+    *ret = (struct mx_runconf){
+        .block = 1, .window = 64, .max_ahead = 1024, .reserve_steps = 64, .snapshot_steps = 256,
+        .lead = 1, .end_steps = UINT64_MAX, .timeout_s = 60, .loss_max = 100,
+    };
+    rc = parse_root(d, run_name, ret, err);
+    mx_json_free(d);
+    if (rc < 0) {
+        mx_runconf_clear(ret);
+    }
+    return rc;
+}
+
+void mx_runconf_clear(struct mx_runconf *c)
+{
+    free(c->params);
+    free(c->domains);
+    c->params = NULL;
+    c->domains = NULL;
+}

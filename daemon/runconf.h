@@ -1,0 +1,41 @@
+/* runconf.h - a run's config: from the JSON an operator wrote to what the core takes.
+ *
+ * Parsing (keys, types, ranges, lines) is split from resolving (what domains there are, how many
+ * samples, weights from sizes), so that a file can be checked without a store. docs/config.md lists
+ * every key. Pure but for malloc; any thread. */
+#ifndef MX_DAEMON_RUNCONF_H
+#define MX_DAEMON_RUNCONF_H
+
+#include "daemon/core/run.h"
+#include "proto/json.h"
+#include "proto/limits.h"
+
+struct mx_runconf_domain {
+    char name[MX_NAME_MAX + 1];
+    double weight;        /* NAN: none given */
+    double max_epochs;    /* 0: none */
+    struct mx_limit limit;
+    enum mx_on_exhausted on_exhausted;
+};
+
+struct mx_runconf {
+    char name[MX_NAME_MAX + 1];
+    uint64_t seed, batch_size, seq_len, block, window;
+    uint64_t max_ahead, reserve_steps, snapshot_steps, lead;
+    uint64_t end_steps;      /* UINT64_MAX: none */
+    uint64_t timeout_s;
+    double loss_max;
+    enum mx_sampling sampling;
+    const struct mx_policy_ops *policy;
+    double *params;          /* policy->n_params; owned */
+    uint32_t k;
+    struct mx_runconf_domain *domains; /* owned; in the file's order */
+};
+
+/* name: the file's, for errors. run_name: overrides the file's "name" key, or NULL. */
+int mx_runconf_parse(const char *name, const char *text, size_t n, const char *run_name,
+                     struct mx_runconf *ret, struct mx_err *err) MX_MUST_CHECK;
+void mx_runconf_clear(struct mx_runconf *c);
+const char *mx_sampling_name(enum mx_sampling s);
+
+#endif

@@ -1,0 +1,13 @@
+/* watch.h - the daemon looks after itself: descriptors and, where there is a checker, leaks. */
+#ifndef MX_DAEMON_WATCH_H
+#define MX_DAEMON_WATCH_H
+
+#include "daemon/daemon.h"
+
+void mx_watch_start(struct mx_daemon *d);
+/* Counts descriptors now and then, and warns once while nearly none are left. */
+void mx_watch_tick(struct mx_daemon *d, uint64_t now_ns);
+/* In a build with a leak checker: runs it now, since the process ends by _exit. */
+void mx_watch_leaks(void);
+
+#endif

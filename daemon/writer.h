@@ -1,0 +1,40 @@
+/* writer.h - the one thread that commits to the catalog; many jobs, one transaction.
+ *
+ * The loop puts jobs; the thread takes all that are queued, commits them together and puts them
+ * into the inbox, so that their `done` runs on the loop, in order. A commit that fails breaks the
+ * writer for good: the failed jobs and all later ones come back with the error and nothing more is
+ * written, since LMDB can't be trusted after a failed sync. */
+#ifndef MX_DAEMON_WRITER_H
+#define MX_DAEMON_WRITER_H
+
+#include "daemon/inbox.h"
+#include "store/catalog.h"
+
+#define MX_JOB_PUTS 4
+
+struct mx_job {
+    struct mx_inbox_item item;
+    struct mx_job *next;
+    struct mx_put puts[MX_JOB_PUTS]; /* bytes belong to the job's owner until done */
+    uint32_t n_puts;
+    void (*done)(struct mx_job *job, int rc, const struct mx_err *err); /* on the loop */
+    int rc;
+    void *owner;
+};
+
+struct mx_writer_thread;
+
+int mx_writer_start(struct mx_catalog *catalog, struct mx_inbox *inbox,
+                    struct mx_writer_thread **ret, struct mx_err *err) MX_MUST_CHECK;
+void mx_writer_put(struct mx_writer_thread *w, struct mx_job *job); /* the loop */
+/* Commits what is queued and ends the thread; completions are in the inbox when it returns. */
+void mx_writer_stop(struct mx_writer_thread *w);
+
+struct mx_writer_stats {
+    uint64_t commits, jobs, commit_ns, commit_ns_max;
+    uint32_t queued;
+    int broken; /* 0, or the code of the commit that failed */
+};
+void mx_writer_get_stats(struct mx_writer_thread *w, struct mx_writer_stats *ret);
+
+#endif

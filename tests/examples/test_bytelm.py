@@ -1,0 +1,141 @@
+"""bytelm against a real daemon: what it posts, how it resumes, what it says when something is
+wrong. Small models and few steps; meson gives the program in BYTELM."""
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import unittest
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path.insert(0, os.path.join(os.path.dirname(HERE), "integration"))
+sys.dont_write_bytecode = True
+import harness  # noqa: E402
+
+BYTELM = os.environ.get("BYTELM", "build/client/examples/bytelm")
+SMALL = ["--context", "4", "--wide", "16", "--hidden", "16", "--print-every", "0"]
+
+
+class BytelmTest(harness.DaemonTest):
+    def setUp(self):
+        super().setUp()
+        for domain, word in (("a", "tic tac "), ("b", "one two three ")):
+            lines = [json.dumps({"text": word * 30 + str(i)}) for i in range(200)]
+            path = self.write(domain + ".jsonl", "\n".join(lines) + "\n")
+            self.mixctl("ingest", domain, path, data=True)
+            os.makedirs(self.path("heldout"), exist_ok=True)
+            self.write(os.path.join("heldout", domain + ".txt"), word * 20 + "\0" + word * 5)
+        self.daemon = self.start()
+        self.create(self.daemon, batch_size=4, seq_len=64, policy={"name": "static"})
+
+    def argv(self, steps, name, *more):
+        return [BYTELM, "--connect", self.daemon.url, "--run", "r", "--steps", str(steps),
+                "--checkpoint", self.path(name), *SMALL, *more]
+
+    def train(self, steps, name, *more, code=0):
+        r = subprocess.run(self.argv(steps, name, *more), capture_output=True, text=True,
+                           timeout=harness.PATIENCE * 4, check=False)
+        self.assertEqual(r.returncode, code, r.stdout + r.stderr)
+        return r
+
+    def bytes_of(self, name):
+        with open(self.path(name), "rb") as f:
+            return f.read()
+
+    def log_of(self, name):
+        with open(self.path(name), encoding="utf-8") as f:
+            return [json.loads(line) for line in f]
+
+    def test_trains_posts_and_evaluates(self):
+        r = self.train(100, "model", "--eval", self.path("heldout"), "--eval-every", "50",
+                       "--log", self.path("log"))
+        self.assertIn("100 losses posted, 100 accepted", r.stdout)
+        log = self.log_of("log")
+        evals = [x for x in log if x["kind"] == "eval"]
+        self.assertEqual([(x["step"], x["final"]) for x in evals], [(50, False), (100, True)])
+        self.assertLess(evals[1]["mean"], evals[0]["mean"])
+        self.assertLess(evals[1]["mean"], 2.0)  # it knows nothing at 5.5
+        # Every token of every sample was trained once: 100 steps of 4 * 64.
+        rows = [d for x in log if x["kind"] == "train" for d in x["domains"].values()]
+        self.assertEqual(sum(d["tokens"] for d in rows), 100 * 4 * 64)
+
+    def test_killed_and_resumed_is_uninterrupted(self):
+        trainer = subprocess.Popen(self.argv(1000000, "half", "--checkpoint-every", "10"),
+                                   stdout=subprocess.DEVNULL)
+        self.until(lambda: os.path.exists(self.path("half")))
+        trainer.send_signal(signal.SIGKILL)
+        trainer.wait()
+        step = int.from_bytes(self.bytes_of("half")[40:48], "little")
+        self.assertGreater(step, 0)
+        self.train(step, "whole")
+        self.assertEqual(self.bytes_of("half"), self.bytes_of("whole"))
+        said = self.train(step + 50, "half").stdout
+        self.assertIn(f"goes on from {self.path('half')}: step {step},", said)
+        self.train(step + 50, "again")
+        self.assertEqual(self.bytes_of("half"), self.bytes_of("again"))
+
+    def test_stopped_by_a_signal_it_saves(self):
+        trainer = subprocess.Popen(self.argv(1000000, "model", "--log", self.path("log")),
+                                   stdout=subprocess.PIPE, text=True)
+        self.until(lambda: os.path.exists(self.path("log")) and self.log_of("log"))
+        trainer.send_signal(signal.SIGTERM)
+        out, _ = trainer.communicate(timeout=harness.PATIENCE)
+        self.assertEqual(trainer.returncode, 0)
+        stopped = int(out.split("stopped before step ")[1].split(":")[0])
+        self.assertIn(f"{stopped} losses posted, {stopped} accepted", out)
+        self.assertIn(f"step {stopped},", self.train(stopped, "model").stdout)
+
+    def test_the_daemon_may_die(self):
+        url = self.daemon.url
+        trainer = subprocess.Popen(self.argv(1500, "model", "--log", self.path("log")),
+                                   stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        self.until(lambda: os.path.exists(self.path("log")) and self.log_of("log"))
+        self.daemon.kill()
+        self.daemon = self.start(listen=[url])
+        out, err = trainer.communicate(timeout=harness.PATIENCE * 4)
+        self.assertEqual(trainer.returncode, 0, out + err)
+        self.assertIn("stopped before step 1500", out)
+        self.train(1500, "again")
+        self.assertEqual(self.bytes_of("model"), self.bytes_of("again"))
+
+    def test_refusals_name_what_is_wrong(self):
+        self.train(3, "model")
+        bad = bytearray(self.bytes_of("model"))
+        bad[len(bad) // 2] ^= 1
+        self.write("bad", bytes(bad))
+        for more, word in (
+                (["bad"], f"{self.path('bad')}: damaged: its checksum fails"),
+                (["model", "--wide", "32"], "another shape"),
+                (["model", "--seed", "9"], "it has seed 1, not 9"),
+                (["new", "--eval", self.path("nowhere")], self.path("nowhere")),
+                (["new", "--log", self.path("nowhere", "log")], self.path("nowhere", "log"))):
+            self.assertIn(word, self.train(5, *more, code=1).stderr)
+        argv = self.argv(5, "model")
+        argv[argv.index("r")] = "other"
+        r = subprocess.run(argv, capture_output=True, text=True, check=False)
+        self.assertEqual(r.returncode, 1)
+        self.assertIn("it is of run r, not other", r.stderr)
+        argv[argv.index(self.path("model"))] = self.path("new")
+        r = subprocess.run(argv, capture_output=True, text=True, check=False)
+        self.assertEqual(r.returncode, 1)
+        self.assertIn("run other: ", r.stderr)
+
+    def test_tokens_that_are_no_text(self):
+        self.tokens("u", 5000, first=300)
+        self.create(self.daemon, name="u", batch_size=4, seq_len=64, domains={"u": {"weight": 1}})
+        argv = self.argv(5, "model")
+        argv[argv.index("r")] = "u"
+        r = subprocess.run(argv, capture_output=True, text=True, check=False)
+        self.assertEqual(r.returncode, 1)
+        self.assertIn("is domain u text ingested with the bytes tokenizer?", r.stderr)
+
+    def test_no_daemon(self):
+        self.assertEqual(self.daemon.stop(), 0)
+        begin = time.monotonic()
+        self.assertIn(self.daemon.url, self.train(5, "model", code=1).stderr)
+        self.assertLess(time.monotonic() - begin, harness.PATIENCE)
+
+
+if __name__ == "__main__":
+    unittest.main(verbosity=2)

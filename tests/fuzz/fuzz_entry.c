@@ -1,0 +1,38 @@
+/* fuzz_entry.c - journal entries, mixes and snapshot words: what decodes encodes to the same. */
+#include "daemon/entry.h"
+
+#include <string.h>
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    struct mx_entry_box box;
+    struct mx_err err;
+    uint64_t *words, shares[8], version;
+    uint32_t k;
+    size_t n;
+
+    if (size < 1) {
+        return 0;
+    }
+    k = 1 + data[0] % 8;
+    if (mx_entry_decode((struct mx_span){data + 1, size - 1}, k, &box, &err) == 0) {
+        uint8_t *again = mx_entry_encode(&box.entry, k, &n);
+        MX_REQUIRE(again != NULL && n == size - 1 && memcmp(again, data + 1, n) == 0);
+        free(again);
+        mx_entry_box_clear(&box);
+    } else {
+        MX_REQUIRE(err.text[0] != '\0');
+    }
+    if (mx_mix_decode((struct mx_span){data + 1, size - 1}, k, &version, shares, &err) == 0) {
+        uint8_t *again = mx_mix_encode(version, shares, k, &n);
+        MX_REQUIRE(again != NULL && n == size - 1 && memcmp(again, data + 1, n) == 0);
+        free(again);
+    }
+    if (mx_words_decode((struct mx_span){data + 1, size - 1}, &words, &n, &err) == 0) {
+        MX_REQUIRE(n * 8 == size - 1);
+        free(words);
+    }
+    return 0;
+}

@@ -1,0 +1,26 @@
+/* fuzz_runconf.c - a run's config: any bytes are refused with a text, or give a config in range. */
+#include "daemon/runconf.h"
+
+#include <math.h>
+#include <string.h>
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    struct mx_runconf c;
+    struct mx_err err = {0};
+
+    if (mx_runconf_parse("fuzz", (const char *)data, size, NULL, &c, &err) < 0) {
+        MX_REQUIRE(err.text[0] != '\0' && strchr(err.text, '\n') == NULL);
+        return 0;
+    }
+    MX_REQUIRE(c.batch_size >= 1 && c.batch_size <= MX_BATCH_MAX && c.seq_len >= 1);
+    MX_REQUIRE(c.batch_size % c.block == 0 && c.k >= 1 && c.policy != NULL);
+    for (uint32_t i = 0; i < c.k; i++) {
+        MX_REQUIRE(c.domains[i].limit.floor >= 0 && c.domains[i].limit.ceiling <= 1);
+        MX_REQUIRE(isnan(c.domains[i].weight) || c.domains[i].weight >= 0);
+    }
+    mx_runconf_clear(&c);
+    return 0;
+}

@@ -1,0 +1,181 @@
+"""A client of mixd's protocol, written from docs/protocol.md alone: sockets and struct, no nng.
+
+It serves the tests twice: as an independent reading of the specification, and as a peer that can
+misbehave in ways that a library wouldn't.
+"""
+import socket
+import struct
+
+OK, WAIT, END, EXHAUSTED, GONE, DENIED, BAD_REQUEST, BUSY, DAMAGED = range(9)
+HELLO, ATTACH, BATCH, FEEDBACK, CONTROL, STATS = range(1, 7)
+MAGIC = b"MXD1"
+HEADER = struct.Struct("<4sHHIIQ")
+
+
+def frame(type_, body, id_=0, status=0, version=1, magic=MAGIC, length=None):
+    return HEADER.pack(magic, version, type_, len(body) if length is None else length, status,
+                       id_) + body
+
+
+def name(text):
+    raw = text.encode()
+    return struct.pack("<H", len(raw)) + raw
+
+
+class Trouble(Exception):
+    """A reply whose status isn't OK."""
+
+    def __init__(self, status, wait_ms, text):
+        super().__init__(f"status {status}: {text}")
+        self.status, self.wait_ms, self.text = status, wait_ms, text
+
+
+class Reply:
+    def __init__(self, raw):
+        (self.magic, self.version, self.type, self.length, self.status, self.id) = HEADER.unpack(
+            raw[:24])
+        self.raw, self.body = raw, raw[24:]
+        assert self.magic == MAGIC and self.version == 1, raw[:24]
+        assert self.length == len(self.body), (self.length, len(self.body))
+
+
+class Wire:
+    """One connection. url: tcp://HOST:PORT or ipc://PATH."""
+
+    def __init__(self, url, timeout=10.0, handshake=True, rcvbuf=None):
+        self.ipc = url.startswith("ipc://")
+        if self.ipc:
+            self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+            address = url[6:]
+        else:
+            self.sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+            host, port = url[6:].rsplit(":", 1)
+            address = (host, int(port))
+        if rcvbuf:
+            self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, rcvbuf)
+        self.sock.settimeout(timeout)
+        self.sock.connect(address)
+        self.number = 0
+        if handshake:
+            self.sock.sendall(b"\0SP\0\0\x30\0\0")
+            greeting = self.read(8)
+            assert greeting == b"\0SP\0\0\x31\0\0", greeting
+
+    def close(self):
+        self.sock.close()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+    def read(self, n):
+        parts = []
+        while n > 0:
+            part = self.sock.recv(n)
+            if not part:
+                raise ConnectionError("closed by the daemon")
+            parts.append(part)
+            n -= len(part)
+        return b"".join(parts)
+
+    def send_raw(self, payload):
+        prefix = b"\x01" if self.ipc else b""
+        self.sock.sendall(prefix + struct.pack(">Q", len(payload)) + payload)
+
+    def send(self, raw_frame):
+        """Sends a frame; returns the request number that its reply will begin with."""
+        self.number += 1
+        head = struct.pack(">I", 0x80000000 | self.number)
+        self.send_raw(head + raw_frame)
+        return head
+
+    def receive(self):
+        """(request number, Reply)"""
+        if self.ipc:
+            assert self.read(1) == b"\x01"
+        (n,) = struct.unpack(">Q", self.read(8))
+        payload = self.read(n)
+        return payload[:4], Reply(payload[4:])
+
+    def ask(self, type_, body, id_=7, **kw):
+        head = self.send(frame(type_, body, id_, **kw))
+        number, reply = self.receive()
+        assert number == head
+        return reply
+
+    def get(self, type_, body, id_=7):
+        """The body of an OK reply; Trouble otherwise."""
+        reply = self.ask(type_, body, id_)
+        assert reply.id == id_ and reply.type == type_ | 0x8000, (reply.id, reply.type)
+        if reply.status != OK:
+            raise Trouble(reply.status, *trouble(reply.body))
+        return reply.body
+
+    # ---- messages ----
+
+    def hello(self, low=1, high=1):
+        body = self.get(HELLO, struct.pack("<HH", low, high) + name("wire.py"))
+        version, reply_max, store = struct.unpack_from("<HIQ", body)
+        return version, reply_max, store
+
+    def attach(self, run, rank=0, world=1, first=0):
+        body = self.get(ATTACH, struct.pack("<III", rank, world, first) + name(run))
+        keys = ("run state frontier end_step mix_version batch_size seq_len width eod "
+                "slots_per_reply max_ahead domain_count domain_first").split()
+        fields = struct.unpack_from("<IIQQQIIIIIIII", body)
+        info = dict(zip(keys, fields))
+        names, at = [], struct.calcsize("<IIQQQIIIIIIII")
+        while at < len(body):
+            (n,) = struct.unpack_from("<H", body, at)
+            names.append(body[at + 2:at + 2 + n].decode())
+            at += 2 + n
+        info["names"] = names
+        return info
+
+    def batch(self, run, step, first, count, rank=0, world=1, token_first=0, oldest=None):
+        return parse_batch(self.get(BATCH, batch_body(run, step, first, count, rank, world,
+                                                      token_first, oldest)))
+
+    def feedback(self, run, step, losses, rank=0, world=1, version=1, flags=0):
+        """losses: [(domain, samples, tokens, loss_sum)]. (entry, outcome, quarantined, text)"""
+        entries = b"".join(struct.pack("<IIQd", *x) for x in losses)
+        section = struct.pack("<HHI", 1, 0, len(entries)) + entries
+        body = self.get(FEEDBACK, struct.pack("<QQIIII", step, version, run, rank, world, flags) +
+                        section)
+        entry, outcome, quarantined, n = struct.unpack_from("<QIIH", body)
+        return entry, outcome, quarantined, body[18:18 + n].decode()
+
+
+def batch_body(run, step, first, count, rank=0, world=1, token_first=0, oldest=None):
+    return struct.pack("<QQIIIIII", step, step if oldest is None else oldest, run, rank, world,
+                       first, count, token_first)
+
+
+def trouble(body):
+    wait_ms, n = struct.unpack_from("<IH", body)
+    assert len(body) == 6 + n
+    return wait_ms, body[6:].decode()
+
+
+def parse_batch(body):
+    keys = ("step mix_version run slot_first slot_count token_first token_count width bound_count "
+            "tokens_at").split()
+    b = dict(zip(keys, struct.unpack_from("<QQIIIIIIII", body)))
+    n, at = b["slot_count"], 48
+    b["samples"] = struct.unpack_from(f"<{n}Q", body, at)
+    b["domains"] = struct.unpack_from(f"<{n}I", body, at + 8 * n)
+    b["epochs"] = struct.unpack_from(f"<{n}I", body, at + 12 * n)
+    b["bounds"] = struct.unpack_from(f"<{n}I", body, at + 16 * n)
+    b["starts"] = struct.unpack_from(f"<{b['bound_count']}I", body, at + 20 * n)
+    start = b["tokens_at"] - 24
+    size = b["token_count"] * b["width"]
+    assert len(body) == start + n * size, (len(body), start, n, size)
+    b["tokens"] = [body[start + i * size:start + (i + 1) * size] for i in range(n)]
+    return b
+
+
+def slots(rank, world, batch):
+    first = rank * batch // world
+    return first, (rank + 1) * batch // world - first
