@@ -5,10 +5,12 @@
 #   make test     every test: gcc and clang without warnings, sanitizers, integration
 #   make bench    measure, print a table, write build/bench.json
 #   make coverage report which lines the tests reach
+#   make fuzz     every parser of outside bytes, FUZZ_S seconds each
 
 BUILD := build
 MESON := meson
 JOBS  := $(shell nproc)
+FUZZ_S := 60
 TEST  := meson test --no-rebuild --print-errorlogs --num-processes $(JOBS)
 
 .PHONY: build demo test bench coverage fuzz format clean packages
@@ -40,7 +42,7 @@ demo: build
 test: build
 	@test -f $(BUILD)/gcc/build.ninja || $(MESON) setup -Dwerror=true $(BUILD)/gcc
 	@test -f $(BUILD)/clang/build.ninja || CC=clang $(MESON) setup -Dwerror=true -Dfuzz=true \
-	  -Db_lundef=false $(BUILD)/clang
+	  -Db_sanitize=address,undefined -Db_lundef=false $(BUILD)/clang
 	@test -f $(BUILD)/asan/build.ninja || $(MESON) setup -Dwerror=true \
 	  -Db_sanitize=address,undefined $(BUILD)/asan
 	@test -f $(BUILD)/tsan/build.ninja || $(MESON) setup -Dwerror=true -Db_sanitize=thread \
@@ -50,7 +52,7 @@ test: build
 	@ninja -C $(BUILD)/asan --quiet
 	@ninja -C $(BUILD)/tsan --quiet
 	$(TEST) -C $(BUILD)/gcc
-	$(TEST) -C $(BUILD)/clang --suite unit --suite fuzz
+	$(TEST) -C $(BUILD)/clang --suite unit --suite fuzz --timeout-multiplier 4
 	$(TEST) -C $(BUILD)/asan --timeout-multiplier 4
 	$(TEST) -C $(BUILD)/tsan --suite daemon --suite threads --timeout-multiplier 6
 	@for b in gcc clang asan tsan; do \
@@ -61,6 +63,17 @@ bench: packages
 	@test -f $(BUILD)/release/build.ninja || $(MESON) setup -Dbuildtype=release $(BUILD)/release
 	@ninja -C $(BUILD)/release --quiet
 	@$(BUILD)/release/tests/bench/bench $(BUILD)/release $(BUILD)/bench.json
+
+# Long runs of every fuzz target; what they find goes into tests/fuzz/corpus/.
+fuzz: packages
+	@test -f $(BUILD)/clang/build.ninja || CC=clang $(MESON) setup -Dwerror=true -Dfuzz=true \
+	  -Db_sanitize=address,undefined -Db_lundef=false $(BUILD)/clang
+	@ninja -C $(BUILD)/clang --quiet
+	@for t in $(BUILD)/clang/tests/fuzz/fuzz_*[a-z]; do \
+	  test -x $$t -a -f $$t || continue; n=$${t##*fuzz_}; mkdir -p $(BUILD)/corpus/$$n; echo "$$n:"; \
+	  $$t -max_total_time=$(FUZZ_S) -rss_limit_mb=512 -timeout=5 -print_final_stats=1 \
+	    $(BUILD)/corpus/$$n tests/fuzz/corpus/$$n 2>&1 | grep -E 'stat::number|ERROR|SUMMARY' || exit 1; \
+	done
 
 coverage: packages
 	@test -f $(BUILD)/coverage/build.ninja || $(MESON) setup -Db_coverage=true $(BUILD)/coverage

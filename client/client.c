@@ -184,8 +184,8 @@ static int text_exchange(struct mxc_client *c, const struct mxc_job_ops *ops, co
                       mx_message_name(ops->type));
     } else {
         *ret = strndup((const char *)reply.p, reply.n);
-        rc = *ret != NULL ? 0 : mxc_fail(err, MXC_NOMEM, "no memory for a reply of %zu bytes",
-                                         reply.n);
+        rc = *ret != NULL ? 0
+                          : mxc_fail(err, MXC_NOMEM, "no memory for a reply of %zu bytes", reply.n);
     }
     mxc_msg_free(msg);
     return rc;

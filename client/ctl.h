@@ -16,29 +16,44 @@ enum ctl_exit { CTL_DONE = 0, CTL_FAILED = 1, CTL_USAGE = 2, CTL_UNREACHED = 3 }
 
 /* Options of single commands; their values lie in ctl.opt, NULL if not given. */
 enum ctl_option {
-    CTL_FORMAT = 0x100, CTL_FIELD, CTL_ID_FIELD, CTL_TOKENIZER, CTL_EOD, CTL_CODEC,
-    CTL_DICTIONARY, CTL_SHARD_MIB, CTL_BAD_LIMIT, CTL_FILE, CTL_WHY, CTL_STEP, CTL_SLOTS,
-    CTL_RANK, CTL_WORLD, CTL_TEXT, CTL_HASH, CTL_OPTION_END
+    CTL_FORMAT = 0x100,
+    CTL_FIELD,
+    CTL_ID_FIELD,
+    CTL_TOKENIZER,
+    CTL_EOD,
+    CTL_CODEC,
+    CTL_DICTIONARY,
+    CTL_SHARD_MIB,
+    CTL_BAD_LIMIT,
+    CTL_FILE,
+    CTL_WHY,
+    CTL_STEP,
+    CTL_SLOTS,
+    CTL_RANK,
+    CTL_WORLD,
+    CTL_TEXT,
+    CTL_HASH,
+    CTL_OPTION_END
 };
 
 struct ctl {
-    const char *url;       /* never NULL */
-    bool url_given;        /* by --connect */
-    const char *data;      /* --data, or NULL */
+    const char *url;  /* never NULL */
+    bool url_given;   /* by --connect */
+    const char *data; /* --data, or NULL */
     bool json;
     int64_t timeout_ms;
     const char *opt[CTL_OPTION_END - CTL_FORMAT];
-    char **words;          /* after the command's name; borrowed from argv */
+    char **words; /* after the command's name; borrowed from argv */
     int n_words;
     struct mxc_client *client; /* once ctl_connect was called */
 };
 
 struct ctl_command {
-    const char *name;    /* "domain ls" */
-    const char *words;   /* "NAME", for the usage line */
+    const char *name;         /* "domain ls" */
+    const char *words;        /* "NAME", for the usage line */
     int words_min, words_max; /* max -1: any number */
-    const char *summary; /* a sentence in the list of commands */
-    const char *more;    /* the rest of the help, or "" */
+    const char *summary;      /* a sentence in the list of commands */
+    const char *more;         /* the rest of the help, or "" */
     const char *example;
     const struct argp_option *options; /* ends with a zero entry; NULL for none */
     int (*run)(struct ctl *c);
@@ -83,7 +98,8 @@ void ctl_print_run(const mx_json *run);
 const char *ctl_count(char *buf, double n);
 const char *ctl_bytes(char *buf, double n);
 const char *ctl_share(char *buf, const mx_json *v);
-/* A member of an object as text, for tables: strings as they are, counts grouped, "-" if missing. */
+/* A member of an object as text, for tables: strings as they are, counts grouped, "-" if missing.
+ */
 const char *ctl_member(char *buf, const mx_json *o, const char *key);
 
 /* A table whose columns are as wide as they must be. Numbers to the right: a head that ends in '>'

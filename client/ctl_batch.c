@@ -125,8 +125,7 @@ static void show_text(const struct mxc_run_info *info, const struct mxc_batch *b
 {
     for (uint32_t i = 0; i < b->slots; i++) {
         (void)printf("--- slot %" PRIu32 ": %s, sample %" PRIu64 ", epoch %" PRIu32 "\n",
-                     b->first_slot + i, info->domains[b->domains[i]], b->samples[i],
-                     b->epochs[i]);
+                     b->first_slot + i, info->domains[b->domains[i]], b->samples[i], b->epochs[i]);
         print_text(info, b, i);
     }
 }
@@ -252,9 +251,9 @@ static int batch(struct ctl *c)
                    &run, &err) < 0) {
         return ctl_client_fail(&err);
     }
-    rc = want.slots > 0 ? mxc_slots_at(run, want.step, (uint32_t)want.slot, (uint32_t)want.slots,
-                                       &b, &err)
-                        : mxc_batch_at(run, want.step, &b, &err);
+    rc = want.slots > 0
+             ? mxc_slots_at(run, want.step, (uint32_t)want.slot, (uint32_t)want.slots, &b, &err)
+             : mxc_batch_at(run, want.step, &b, &err);
     if (rc < 0) {
         return ctl_client_fail(&err);
     }

@@ -1,4 +1,5 @@
-/* ctl_domain.c - mixctl domain: the domains of a store, by way of a daemon or of the catalog itself.
+/* ctl_domain.c - mixctl domain: the domains of a store, by way of a daemon or of the catalog
+ * itself.
  *
  * With --data the catalog is read directly, beside a daemon or without one, and what is printed is
  * the same. */
@@ -15,8 +16,8 @@
 
 static void print_list(const mx_json *domains)
 {
-    static const char *const heads[] = {"DOMAIN", "TOKENS>", "DOCUMENTS>", "SIZE>", "SOURCE>",
-                                        "SHARDS>", "WIDTH>", "TOKENIZER", "CODEC"};
+    static const char *const heads[] = {"DOMAIN",  "TOKENS>", "DOCUMENTS>", "SIZE>", "SOURCE>",
+                                        "SHARDS>", "WIDTH>",  "TOKENIZER",  "CODEC"};
     struct ctl_table *t = ctl_table_new(heads, sizeof heads / sizeof heads[0]);
     char buf[CTL_CHARS];
 

@@ -15,8 +15,8 @@
 #include <unistd.h>
 
 #define BAD_LINES_NAMED 20
-#define TTY_NS 100000000ll     /* between two changes of the line on a terminal */
-#define PLAIN_NS 5000000000ll  /* between two lines elsewhere */
+#define TTY_NS 100000000ll    /* between two changes of the line on a terminal */
+#define PLAIN_NS 5000000000ll /* between two lines elsewhere */
 
 struct progress {
     const char *domain;
@@ -216,8 +216,8 @@ static void print_result(const struct ctl *c, const struct mx_ingest_result *r, 
     char *json;
 
     if (!c->json) {
-        (void)printf("ingested %s documents, %s tokens from %s into %s", ctl_count(a,
-                     (double)t->documents), ctl_count(b, (double)t->tokens),
+        (void)printf("ingested %s documents, %s tokens from %s into %s",
+                     ctl_count(a, (double)t->documents), ctl_count(b, (double)t->tokens),
                      ctl_bytes(d, (double)t->bytes), r->domain.name);
         (void)printf(" (%" PRIu32 " shards, %.1f s); it has %s tokens now\n", t->shards, s,
                      ctl_count(e, (double)r->domain.tokens));
@@ -245,11 +245,17 @@ static void print_result(const struct ctl *c, const struct mx_ingest_result *r, 
 
 static int ingest(struct ctl *c)
 {
-    struct progress p = {.domain = c->words[0], .tty = isatty(STDERR_FILENO) == 1,
-                         .begun_ns = now_ns()};
+    struct progress p = {
+        .domain = c->words[0], .tty = isatty(STDERR_FILENO) == 1, .begun_ns = now_ns()};
     struct mx_ingest_options o = {
-        .domain = c->words[0], .eod = -1, .level = MX_LEVEL_DEFAULT, .bad_limit = -1,
-        .cancelled = cancelled, .bad_line = bad_line, .progress = progress, .arg = &p,
+        .domain = c->words[0],
+        .eod = -1,
+        .level = MX_LEVEL_DEFAULT,
+        .bad_limit = -1,
+        .cancelled = cancelled,
+        .bad_line = bad_line,
+        .progress = progress,
+        .arg = &p,
     };
     struct mx_ingest_result r;
     struct mx_err err;

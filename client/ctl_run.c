@@ -79,8 +79,8 @@ static int run_create(struct ctl *c)
 
 static int run_ls(struct ctl *c)
 {
-    static const char *const heads[] = {"RUN", "STATE", "POLICY", "FRONTIER>", "END>", "MIX>",
-                                        "BATCH>", "SEQ_LEN>", "DOMAINS>"};
+    static const char *const heads[] = {"RUN",  "STATE",  "POLICY",   "FRONTIER>", "END>",
+                                        "MIX>", "BATCH>", "SEQ_LEN>", "DOMAINS>"};
     struct mx_json_doc *d = NULL;
     struct mx_jsonw w;
     struct ctl_table *t;
@@ -114,11 +114,11 @@ static int run_ls(struct ctl *c)
 
 void ctl_print_run(const mx_json *o)
 {
-    static const char *const heads[] = {"DOMAIN", "SHARE>", "ACHIEVED>", "WEIGHT>", "EPOCH>",
-                                        "DRAWN>", "SAMPLES>", "LOSS>", "FLOOR>", "CEILING>",
-                                        "PIN>"};
-    static const char *const keys[] = {"share", "achieved", "weight", "epoch", "drawn", "samples",
-                                       "loss", "floor", "ceiling", "pin"};
+    static const char *const heads[] = {"DOMAIN", "SHARE>",   "ACHIEVED>", "WEIGHT>",
+                                        "EPOCH>", "DRAWN>",   "SAMPLES>",  "LOSS>",
+                                        "FLOOR>", "CEILING>", "PIN>"};
+    static const char *const keys[] = {"share",   "achieved", "weight", "epoch",   "drawn",
+                                       "samples", "loss",     "floor",  "ceiling", "pin"};
     struct ctl_table *t = ctl_table_new(heads, sizeof heads / sizeof heads[0]);
     char a[CTL_CHARS], b[CTL_CHARS];
     const mx_json *v;

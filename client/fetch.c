@@ -51,9 +51,15 @@ static struct mxc_full *full_new(const struct mxc_fetch *f)
         return NULL;
     }
     b->pub = (struct mxc_batch){
-        .step = f->step, .first_slot = f->first_slot, .slots = f->slots,
-        .seq_len = f->run->info.seq_len, .width = f->run->info.width, .samples = b->samples,
-        .domains = b->tables, .epochs = b->tables + n, .start_index = b->tables + 2 * n,
+        .step = f->step,
+        .first_slot = f->first_slot,
+        .slots = f->slots,
+        .seq_len = f->run->info.seq_len,
+        .width = f->run->info.width,
+        .samples = b->samples,
+        .domains = b->tables,
+        .epochs = b->tables + n,
+        .start_index = b->tables + 2 * n,
     };
     return b;
 }
@@ -68,23 +74,26 @@ static int check_reply(const struct mxc_range *g, const struct mx_batch_reply *m
 
     if (m->step != f->step || m->run != f->run->id || m->slot_first != g->slot ||
         m->token_first != g->token || m->slot_count > g->left) {
-        return mxc_fail(err, MXC_PROTOCOL, "BATCH reply: run %" PRIu32 " step %" PRIu64 " slots %"
-                        PRIu32 "+%" PRIu32 " token %" PRIu32 ", asked was run %" PRIu32 " step %"
-                        PRIu64 " slots %" PRIu32 "+%" PRIu32 " token %" PRIu32, m->run, m->step,
-                        m->slot_first, m->slot_count, m->token_first, f->run->id, f->step, g->slot,
-                        g->left, g->token);
+        return mxc_fail(err, MXC_PROTOCOL,
+                        "BATCH reply: run %" PRIu32 " step %" PRIu64 " slots %" PRIu32 "+%" PRIu32
+                        " token %" PRIu32 ", asked was run %" PRIu32 " step %" PRIu64
+                        " slots %" PRIu32 "+%" PRIu32 " token %" PRIu32,
+                        m->run, m->step, m->slot_first, m->slot_count, m->token_first, f->run->id,
+                        f->step, g->slot, g->left, g->token);
     }
     if (m->width != f->run->info.width || m->token_count > seq_len - g->token ||
         (m->slot_count > 1 && m->token_count != seq_len)) {
-        return mxc_fail(err, MXC_PROTOCOL, "BATCH reply: %" PRIu32 " slots of %" PRIu32 " tokens of %"
-                        PRIu32 " bytes from token %" PRIu32 " on, in a run of %" PRIu32
-                        " tokens of %" PRIu32 " bytes", m->slot_count, m->token_count, m->width,
-                        m->token_first, seq_len, f->run->info.width);
+        return mxc_fail(
+            err, MXC_PROTOCOL,
+            "BATCH reply: %" PRIu32 " slots of %" PRIu32 " tokens of %" PRIu32
+            " bytes from token %" PRIu32 " on, in a run of %" PRIu32 " tokens of %" PRIu32 " bytes",
+            m->slot_count, m->token_count, m->width, m->token_first, seq_len, f->run->info.width);
     }
     if (f->full != NULL && f->full->pub.mix_version != m->mix_version) {
-        return mxc_fail(err, MXC_PROTOCOL, "BATCH reply: step %" PRIu64 " under mix %" PRIu64
-                        ", another part of it came under mix %" PRIu64, m->step, m->mix_version,
-                        f->full->pub.mix_version);
+        return mxc_fail(err, MXC_PROTOCOL,
+                        "BATCH reply: step %" PRIu64 " under mix %" PRIu64
+                        ", another part of it came under mix %" PRIu64,
+                        m->step, m->mix_version, f->full->pub.mix_version);
     }
     return 0;
 }
@@ -128,11 +137,12 @@ static int take_tables(struct mxc_range *g, const uint8_t *frame, const struct m
         uint32_t epoch = mx_load_u32(frame + at->epochs + 4 * (size_t)i);
 
         if (domain >= f->run->info.domain_count ||
-            (g->token > 0 && (sample != f->full->samples[to] || domain != domains[to] ||
-                              epoch != epochs[to]))) {
-            return mxc_fail(err, MXC_PROTOCOL, "BATCH reply: step %" PRIu64 " slot %" PRIu32
-                            " is sample %" PRIu64 " of domain %" PRIu32 ", which %s", f->step,
-                            m->slot_first + i, sample, domain,
+            (g->token > 0 &&
+             (sample != f->full->samples[to] || domain != domains[to] || epoch != epochs[to]))) {
+            return mxc_fail(err, MXC_PROTOCOL,
+                            "BATCH reply: step %" PRIu64 " slot %" PRIu32 " is sample %" PRIu64
+                            " of domain %" PRIu32 ", which %s",
+                            f->step, m->slot_first + i, sample, domain,
                             g->token > 0 ? "its first part wasn't" : "the run hasn't");
         }
         f->full->samples[to] = sample;
@@ -303,10 +313,15 @@ static void range_encode(struct mxc_job *job, struct mx_writer *w)
     /* The oldest step still in use: it lets the daemon know how far it may plan ahead. */
     uint64_t oldest = r->started ? r->returned : f == r->client->direct ? f->step : r->step;
 
-    mx_batch_request_encode(w, &(struct mx_batch_request){
-        .step = f->step, .oldest = oldest < f->step ? oldest : f->step, .run = r->id,
-        .rank = r->rank, .world = r->world, .slot_first = g->slot,
-        .slot_count = g->token > 0 ? 1 : g->left, .token_first = g->token});
+    mx_batch_request_encode(
+        w, &(struct mx_batch_request){.step = f->step,
+                                      .oldest = oldest < f->step ? oldest : f->step,
+                                      .run = r->id,
+                                      .rank = r->rank,
+                                      .world = r->world,
+                                      .slot_first = g->slot,
+                                      .slot_count = g->token > 0 ? 1 : g->left,
+                                      .token_first = g->token});
 }
 
 static void range_failed(struct mxc_job *job, const struct mxc_error *err)
@@ -324,7 +339,10 @@ static void range_failed(struct mxc_job *job, const struct mxc_error *err)
 }
 
 static const struct mxc_job_ops range_ops = {
-    .type = MX_MSG_BATCH, .encode = range_encode, .reply = range_reply, .failed = range_failed,
+    .type = MX_MSG_BATCH,
+    .encode = range_encode,
+    .reply = range_reply,
+    .failed = range_failed,
 };
 
 struct mxc_fetch *mxc_fetch_new(struct mxc_run *r, uint64_t step, uint32_t first, uint32_t slots)

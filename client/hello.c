@@ -16,9 +16,10 @@ static void hello_encode(struct mxc_job *job, struct mx_writer *w)
 {
     const char *name = hello_of(job)->client->name;
 
-    mx_hello_request_encode(w, &(struct mx_hello_request){
-        .version_min = MX_PROTOCOL_VERSION, .version_max = MX_PROTOCOL_VERSION,
-        .client = {(const uint8_t *)name, strlen(name)}});
+    mx_hello_request_encode(
+        w, &(struct mx_hello_request){.version_min = MX_PROTOCOL_VERSION,
+                                      .version_max = MX_PROTOCOL_VERSION,
+                                      .client = {(const uint8_t *)name, strlen(name)}});
 }
 
 static int hello_reply(struct mxc_job *job, struct mx_span body, struct mxc_msg **msg,
@@ -38,8 +39,9 @@ static int hello_reply(struct mxc_job *job, struct mx_span body, struct mxc_msg 
                         h->server, h->client->url, m.version, MX_PROTOCOL_VERSION);
     }
     if (h->have_store && m.store != h->store) {
-        return mxc_fail(err, MXC_PROTOCOL, "another store answers at %s now: %016" PRIx64 ", not %016"
-                        PRIx64, h->client->url, m.store, h->store);
+        return mxc_fail(err, MXC_PROTOCOL,
+                        "another store answers at %s now: %016" PRIx64 ", not %016" PRIx64,
+                        h->client->url, m.store, h->store);
     }
     h->store = m.store;
     h->have_store = true;
@@ -56,7 +58,10 @@ static void hello_failed(struct mxc_job *job, const struct mxc_error *err)
 }
 
 static const struct mxc_job_ops hello_ops = {
-    .type = MX_MSG_HELLO, .encode = hello_encode, .reply = hello_reply, .failed = hello_failed,
+    .type = MX_MSG_HELLO,
+    .encode = hello_encode,
+    .reply = hello_reply,
+    .failed = hello_failed,
 };
 
 void mxc_hello_init(struct mxc_client *c)

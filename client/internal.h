@@ -70,9 +70,9 @@ struct mxc_job {
 struct mxc_range {
     struct mxc_job job;
     struct mxc_fetch *fetch;
-    uint32_t index;       /* which range of the fetch */
-    uint32_t slot, left;  /* what is still to come; left 0: this one rests */
-    uint32_t token;       /* of the first slot, if it comes in parts */
+    uint32_t index;      /* which range of the fetch */
+    uint32_t slot, left; /* what is still to come; left 0: this one rests */
+    uint32_t token;      /* of the first slot, if it comes in parts */
 };
 
 /* Document starts of one range, as they came. */
@@ -87,7 +87,7 @@ struct mxc_full {
     struct mxc_msg *msg;  /* the tokens lie in it, if not NULL */
     void *token_buf;      /* or here */
     uint64_t *samples;
-    uint32_t *tables;     /* domains, epochs, start_index: 3 * slots + 1 */
+    uint32_t *tables; /* domains, epochs, start_index: 3 * slots + 1 */
     uint32_t *starts;
 };
 
@@ -104,7 +104,7 @@ struct mxc_fetch {
     struct mxc_starts *starts; /* range_count */
     struct mxc_full *full;     /* NULL until the first reply */
     enum mxc_fetch_state state;
-    bool current;              /* somebody waits for it: a failure counts */
+    bool current; /* somebody waits for it: a failure counts */
     struct mxc_error error;
 };
 
@@ -121,7 +121,7 @@ struct mxc_post {
     struct mxc_client *client;
     struct mxc_run *run; /* NULL once detached */
     uint64_t order;
-    uint8_t *body;       /* owned */
+    uint8_t *body; /* owned */
     size_t n;
 };
 
@@ -136,11 +136,11 @@ void mxc_posts_clear(struct mxc_client *c);
 struct mxc_hello {
     struct mxc_job job;
     struct mxc_client *client;
-    uint64_t epoch;          /* that it has answered in; 0: none yet */
+    uint64_t epoch; /* that it has answered in; 0: none yet */
     bool ok;
-    uint64_t store;          /* of the first answer */
+    uint64_t store; /* of the first answer */
     bool have_store;
-    struct mxc_error error;  /* if !ok */
+    struct mxc_error error; /* if !ok */
     char server[MX_NAME_MAX + 1];
 };
 
@@ -162,12 +162,12 @@ struct mxc_client {
     uint32_t inflight;
     uint64_t last_id;
     bool closing;
-    bool renew;                /* the socket is to be replaced */
-    int64_t down_since_ns;     /* 0: it is connected */
-    int64_t down_patience_ns;  /* how long it may be down before it is replaced */
+    bool renew;               /* the socket is to be replaced */
+    int64_t down_since_ns;    /* 0: it is connected */
+    int64_t down_patience_ns; /* how long it may be down before it is replaced */
     struct mxc_hello hello;
-    struct mxc_sync *sync;     /* the operation in progress, or NULL */
-    struct mxc_fetch *direct;  /* the batch that mxc_slots_at waits for, or NULL */
+    struct mxc_sync *sync;    /* the operation in progress, or NULL */
+    struct mxc_fetch *direct; /* the batch that mxc_slots_at waits for, or NULL */
     struct mxc_run *runs;
     struct mxc_post *posts[MX_CLIENT_POSTS_MAX]; /* NULL: free */
     uint32_t n_posts;
@@ -185,9 +185,9 @@ struct mxc_run {
     uint32_t id, rank, world;
     uint32_t first_slot, slots; /* of this rank */
     uint32_t slots_per_reply;
-    uint64_t step;              /* that mxc_next returns next */
+    uint64_t step; /* that mxc_next returns next */
     bool started;
-    uint64_t returned;          /* the step it returned last, if started */
+    uint64_t returned;                               /* the step it returned last, if started */
     struct mxc_fetch *ahead[MX_CLIENT_INFLIGHT_MAX]; /* step s at s % inflight */
     struct {
         uint64_t step, version;

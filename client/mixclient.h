@@ -22,7 +22,11 @@
  *
  * Threads: a client and all that comes from it belong to one thread at a time; different clients
  * are independent. Every call returns 0 or a negative code and puts one line of text into *err
- * (which may be NULL). */
+ * (which may be NULL). A client doesn't survive a fork: open it in the process that uses it.
+ *
+ * Memory: up to `inflight` + 1 batches of a run, 8 MiB of replies on their way, and at most 256
+ * undelivered posts. A daemon that comes back with another store at the same address is
+ * MXC_PROTOCOL, as its batches would be other ones; the first store may come back. */
 #ifndef MIXCLIENT_H
 #define MIXCLIENT_H
 
@@ -86,9 +90,11 @@ struct mxc_run_info {
 };
 
 /* Attaches as rank of world (rank < world): this run object takes slots
- * [rank*B/world, (rank+1)*B/world) of each step, starting at start_step. */
+ * [rank*B/world, (rank+1)*B/world) of each step, starting at start_step. MXC_INVALID if those are
+ * none, as world is larger than B. */
 MXC_API int mxc_attach(struct mxc_client *c, const char *run, uint32_t rank, uint32_t world,
                        uint64_t start_step, struct mxc_run **ret, struct mxc_error *err);
+/* Posts that aren't delivered yet still go out. NULL is fine. */
 MXC_API void mxc_detach(struct mxc_run *r);
 MXC_API const struct mxc_run_info *mxc_run_get_info(const struct mxc_run *r);
 
@@ -152,7 +158,9 @@ struct mxc_wait_stats {
 MXC_API void mxc_get_wait_stats(struct mxc_run *r, struct mxc_wait_stats *ret);
 
 /* One control operation: JSON in, JSON out (malloc'ed, terminated, for the caller to free).
- * docs/protocol.md lists the operations. MXC_INVALID etc. with the daemon's text. */
+ * docs/protocol.md lists the operations. MXC_INVALID etc. with the daemon's text. It isn't repeated
+ * by itself: if the connection breaks after it was sent, MXC_UNREACHABLE says that it may or may
+ * not have been done. */
 MXC_API int mxc_control(struct mxc_client *c, const char *json, char **ret, struct mxc_error *err);
 /* Statistics of a run, or of the daemon if run is NULL, as JSON. */
 MXC_API int mxc_stats(struct mxc_client *c, const char *run, char **ret, struct mxc_error *err);

@@ -22,8 +22,10 @@ struct parse {
 static const struct argp_option global_options[] = {
     {"connect", GLOBAL_CONNECT, "URL", 0,
      "The daemon: tcp://HOST:PORT or ipc://PATH (default $MIXD_URL, else " URL_DEFAULT ")", 10},
-    {"data", GLOBAL_DATA, "DIR", 0, "The store's directory, for commands that work without a daemon "
-     "(ingest also takes it from $MIXD_DATA)", 10},
+    {"data", GLOBAL_DATA, "DIR", 0,
+     "The store's directory, for commands that work without a daemon "
+     "(ingest also takes it from $MIXD_DATA)",
+     10},
     {"json", GLOBAL_JSON, NULL, 0, "Print one JSON document and nothing else", 10},
     {"timeout", GLOBAL_TIMEOUT, "SECONDS", 0, "How long to wait for the daemon (default 5)", 10},
     {NULL, 0, NULL, 0, NULL, 0},
@@ -44,12 +46,8 @@ static error_t parse_global(int key, char *arg, struct argp_state *state)
         p->c->url = arg;
         p->c->url_given = true;
         return 0;
-    case GLOBAL_DATA:
-        p->c->data = arg;
-        return 0;
-    case GLOBAL_JSON:
-        p->c->json = true;
-        return 0;
+    case GLOBAL_DATA: p->c->data = arg; return 0;
+    case GLOBAL_JSON: p->c->json = true; return 0;
     case GLOBAL_TIMEOUT:
         if (!ctl_double("--timeout", arg, &s)) {
             exit(CTL_USAGE);
@@ -59,8 +57,7 @@ static error_t parse_global(int key, char *arg, struct argp_state *state)
         }
         p->c->timeout_ms = (int64_t)(s * 1000);
         return 0;
-    default:
-        return ARGP_ERR_UNKNOWN;
+    default: return ARGP_ERR_UNKNOWN;
     }
 }
 
@@ -238,11 +235,15 @@ static int dispatch(struct parse *p)
 
 int main(int argc, char **argv)
 {
-    static const struct argp argp = {version_option, parse_words, "COMMAND ...",
+    static const struct argp argp = {version_option,
+                                     parse_words,
+                                     "COMMAND ...",
                                      "Everything an operator does with mixd: ingest text, start "
                                      "runs, watch and shift their mix.\v'mixctl help' lists the "
                                      "commands, 'mixctl help COMMAND' explains one.",
-                                     global_child, NULL, NULL};
+                                     global_child,
+                                     NULL,
+                                     NULL};
     const char *url = getenv("MIXD_URL");
     struct ctl c = {.url = url != NULL && url[0] != '\0' ? url : URL_DEFAULT,
                     .timeout_ms = TIMEOUT_DEFAULT_MS};

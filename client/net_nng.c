@@ -1,9 +1,9 @@
 /* net_nng.c - one REQ socket of nng with a context per call. See net.h.
  *
- * The socket and its contexts are a link. nng 1.5.2 can wedge its one reaper thread when a peer dies
- * in the middle of replies; from then on no socket of the process reconnects, nor closes. So the
- * caller may have the link replaced: the old one is closed by a thread, and left to the process if
- * that hangs; new sockets connect even then.
+ * The socket and its contexts are a link. nng 1.5.2 can wedge its one reaper thread when a peer
+ * dies in the middle of replies; from then on no socket of the process reconnects, nor closes. So
+ * the caller may have the link replaced: the old one is closed by a thread, and left to the process
+ * if that hangs; new sockets connect even then.
  *
  * A call goes idle -> sending -> receiving -> replied or lost -> idle, on one aio that is used for
  * the send and then for the receive. nng's own resending is off: when a connection breaks, the
@@ -38,8 +38,8 @@ struct call {
     nng_ctx ctx;
     nng_aio *aio;
     enum stage stage;
-    bool cancelled;  /* what comes is thrown away */
-    uint64_t epoch;  /* in which it was sent, then of the reply */
+    bool cancelled; /* what comes is thrown away */
+    uint64_t epoch; /* in which it was sent, then of the reply */
     nng_msg *reply;
 };
 
@@ -56,10 +56,10 @@ struct mxc_net {
     pthread_cond_t cond;
     struct mxc_net_state state; /* under lock, like all below */
     struct link *link;
-    uint32_t pipe;              /* the last connection made */
-    unsigned refs;              /* the owner and each link */
-    unsigned orphans;           /* replaced links that aren't closed yet */
-    bool hangs;                 /* one of them is being closed */
+    uint32_t pipe;    /* the last connection made */
+    unsigned refs;    /* the owner and each link */
+    unsigned orphans; /* replaced links that aren't closed yet */
+    bool hangs;       /* one of them is being closed */
     unsigned n_calls;
     char *url;
 };
@@ -460,9 +460,8 @@ int mxc_call_send(struct mxc_net *n, unsigned call, const void *frame, size_t by
 enum mxc_call_state mxc_call_look(struct mxc_net *n, unsigned call, uint64_t *ret_epoch)
 {
     static const enum mxc_call_state states[] = {
-        [IDLE] = MXC_CALL_IDLE,         [SENDING] = MXC_CALL_QUEUED,
-        [RECEIVING] = MXC_CALL_WAITING, [REPLIED] = MXC_CALL_REPLIED,
-        [LOST] = MXC_CALL_LOST,
+        [IDLE] = MXC_CALL_IDLE,       [SENDING] = MXC_CALL_QUEUED, [RECEIVING] = MXC_CALL_WAITING,
+        [REPLIED] = MXC_CALL_REPLIED, [LOST] = MXC_CALL_LOST,
     };
     struct call *c = &n->link->calls[call];
     enum mxc_call_state s;

@@ -81,7 +81,10 @@ static void post_failed(struct mxc_job *job, const struct mxc_error *err)
 }
 
 static const struct mxc_job_ops post_ops = {
-    .type = MX_MSG_FEEDBACK, .encode = post_encode, .reply = post_reply, .failed = post_failed,
+    .type = MX_MSG_FEEDBACK,
+    .encode = post_encode,
+    .reply = post_reply,
+    .failed = post_failed,
 };
 
 void mxc_posts_detach(struct mxc_run *r)
@@ -130,9 +133,9 @@ static int sort_losses(const struct mxc_run *r, const struct mxc_loss *losses, s
     qsort(e, n, sizeof *e, entry_cmp);
     for (size_t i = 0; i < n; i++) {
         if (e[i].domain >= r->info.domain_count || (i > 0 && e[i].domain == e[i - 1].domain)) {
-            int rc = mxc_fail(err, MXC_INVALID, "run %s: a loss of domain %" PRIu32 " %s", r->name,
-                              e[i].domain, e[i].domain >= r->info.domain_count
-                              ? "that the run hasn't" : "stands twice");
+            int rc = mxc_fail(
+                err, MXC_INVALID, "run %s: a loss of domain %" PRIu32 " %s", r->name, e[i].domain,
+                e[i].domain >= r->info.domain_count ? "that the run hasn't" : "stands twice");
             free(e);
             return rc;
         }
@@ -147,8 +150,7 @@ static int encode_post(struct mxc_post *p, uint64_t step, const struct mx_train_
 {
     const struct mxc_run *r = p->run;
     size_t room = 64 + n * MX_TRAIN_ENTRY_BYTES;
-    struct mx_feedback_request m = {.step = step, .run = r->id, .rank = r->rank,
-                                    .world = r->world};
+    struct mx_feedback_request m = {.step = step, .run = r->id, .rank = r->rank, .world = r->world};
     struct mx_writer w;
 
     if (r->versions[step % MX_CLIENT_INFLIGHT_MAX].step == step) {
@@ -177,8 +179,10 @@ int mxc_feedback(struct mxc_run *r, uint64_t step, const struct mxc_loss *losses
 
     (void)mxc_pump(c, mxc_now_ns());
     if (step > MX_STEP_MAX || n > MX_DOMAINS_MAX) {
-        return mxc_fail(err, MXC_INVALID, "run %s: feedback of step %" PRIu64 " with %zu losses is "
-                        "out of range", r->name, step, n);
+        return mxc_fail(err, MXC_INVALID,
+                        "run %s: feedback of step %" PRIu64 " with %zu losses is "
+                        "out of range",
+                        r->name, step, n);
     }
     if (c->n_posts == MX_CLIENT_POSTS_MAX) {
         return mxc_fail(err, MXC_BUSY, "run %s: %u posts are undelivered", r->name,

@@ -128,9 +128,11 @@ static void take_reply(struct mxc_job *job, struct mxc_msg *msg, int64_t now_ns)
     }
     body = (struct mx_span){frame + MX_HEADER_BYTES, h.length};
     if (h.type != (job->ops->type | MX_REPLY_BIT) || h.id != job->id) {
-        (void)mxc_fail(&err, MXC_PROTOCOL, "reply: %s 0x%04x with id %" PRIu64 " isn't the reply to "
-                       "%s request %" PRIu64, mx_message_name(h.type), h.type, h.id,
-                       mx_message_name(job->ops->type), job->id);
+        (void)mxc_fail(&err, MXC_PROTOCOL,
+                       "reply: %s 0x%04x with id %" PRIu64 " isn't the reply to "
+                       "%s request %" PRIu64,
+                       mx_message_name(h.type), h.type, h.id, mx_message_name(job->ops->type),
+                       job->id);
         fail_job(job, &err);
     } else if (h.status != MX_STATUS_OK) {
         take_trouble(job, &h, body, now_ns);
@@ -153,8 +155,8 @@ static void take_silence(struct mxc_client *c, struct mxc_job *job, bool queued,
         c->renew = true;
     }
     leave_call(c, job);
-    job->patience_ns = job->patience_ns * 2 < PATIENCE_MAX_NS ? job->patience_ns * 2
-                                                             : PATIENCE_MAX_NS;
+    job->patience_ns =
+        job->patience_ns * 2 < PATIENCE_MAX_NS ? job->patience_ns * 2 : PATIENCE_MAX_NS;
     ask_again(job, now_ns);
 }
 
@@ -164,7 +166,8 @@ static void take_loss(struct mxc_job *job, int64_t now_ns)
     struct mxc_error err = {0};
 
     if (job->ops->once) {
-        (void)mxc_fail(&err, MXC_UNREACHABLE, "the connection broke before the daemon answered: the "
+        (void)mxc_fail(&err, MXC_UNREACHABLE,
+                       "the connection broke before the daemon answered: the "
                        "operation may or may not have been done");
         fail_job(job, &err);
     } else {
@@ -211,9 +214,7 @@ static void look_at_call(struct mxc_client *c, unsigned i, const struct mxc_net_
         }
         break;
     case MXC_CALL_IDLE:
-    case MXC_CALL_DRAINING:
-        MX_REQUIRE(job == NULL);
-        break;
+    case MXC_CALL_DRAINING: MX_REQUIRE(job == NULL); break;
     }
 }
 
@@ -453,8 +454,9 @@ int mxc_block(struct mxc_client *c, bool (*done)(const void *arg), const void *a
             return mxc_fail(err, MXC_UNREACHABLE, "no daemon answers at %s", c->url);
         }
         if (now >= deadline_ns) {
-            return mxc_fail(err, MXC_TIMEOUT, "the daemon at %s gave no answer within %" PRId64
-                            " ms", c->url, c->timeout_ms);
+            return mxc_fail(err, MXC_TIMEOUT,
+                            "the daemon at %s gave no answer within %" PRId64 " ms", c->url,
+                            c->timeout_ms);
         }
         /* An hour bounds the wait so that adding to it can't overflow a time. */
         mxc_net_wait(c->net, net.events, earlier(earlier(due, deadline_ns), now + 3600000 * MS));

@@ -1,8 +1,8 @@
 /* run.c - attaching to a run and taking its batches, in a row or by address.
  *
- * mxc_next keeps the next `inflight` steps being fetched, so that the daemon works while the trainer
- * does. A fetch that fails before anybody waits for it says nothing yet (the run may be extended, a
- * domain come back): it is made again when its step is the current one. */
+ * mxc_next keeps the next `inflight` steps being fetched, so that the daemon works while the
+ * trainer does. A fetch that fails before anybody waits for it says nothing yet (the run may be
+ * extended, a domain come back): it is made again when its step is the current one. */
 #include "client/internal.h"
 
 #include <inttypes.h>
@@ -22,8 +22,10 @@ static int take_names(struct mxc_run *r, uint32_t *count, struct mx_span names,
         struct mx_span name = mx_read_str(&in, MX_NAME_MAX);
 
         if (in.failed || name.n == 0 || memchr(name.p, 0, name.n) != NULL) {
-            return mxc_fail(err, MXC_PROTOCOL, "ATTACH reply: the name of domain %" PRIu32
-                            " is cut short, empty or too long", *count);
+            return mxc_fail(err, MXC_PROTOCOL,
+                            "ATTACH reply: the name of domain %" PRIu32
+                            " is cut short, empty or too long",
+                            *count);
         }
         r->domains[*count] = strndup((const char *)name.p, name.n);
         if (r->domains[*count] == NULL) {
@@ -32,9 +34,10 @@ static int take_names(struct mxc_run *r, uint32_t *count, struct mx_span names,
         ++*count;
     }
     if (!mx_reader_done(&in) || (*count == before && *count < r->info.domain_count)) {
-        return mxc_fail(err, MXC_PROTOCOL, "ATTACH reply: %" PRIu32 " names from domain %" PRIu32
-                        " on of %" PRIu32 ", then %zu bytes more", *count - before, before,
-                        r->info.domain_count, mx_reader_left(&in));
+        return mxc_fail(err, MXC_PROTOCOL,
+                        "ATTACH reply: %" PRIu32 " names from domain %" PRIu32 " on of %" PRIu32
+                        ", then %zu bytes more",
+                        *count - before, before, r->info.domain_count, mx_reader_left(&in));
     }
     return 0;
 }
@@ -45,8 +48,9 @@ static int take_info(struct mxc_run *r, const struct mx_attach_reply *m, struct 
     if (m->batch_size == 0 || m->batch_size > MX_BATCH_MAX || m->seq_len == 0 ||
         m->seq_len > MX_SEQ_LEN_MAX || (m->width != 2 && m->width != 4) || m->domain_count == 0 ||
         m->domain_count > MX_DOMAINS_MAX) {
-        return mxc_fail(err, MXC_PROTOCOL, "ATTACH reply: a batch of %" PRIu32 " x %" PRIu32
-                        " tokens of %" PRIu32 " bytes from %" PRIu32 " domains is out of range",
+        return mxc_fail(err, MXC_PROTOCOL,
+                        "ATTACH reply: a batch of %" PRIu32 " x %" PRIu32 " tokens of %" PRIu32
+                        " bytes from %" PRIu32 " domains is out of range",
                         m->batch_size, m->seq_len, m->width, m->domain_count);
     }
     r->id = m->run;
@@ -61,9 +65,10 @@ static int take_info(struct mxc_run *r, const struct mx_attach_reply *m, struct 
     r->first_slot = (uint32_t)((uint64_t)r->rank * m->batch_size / r->world);
     r->slots = (uint32_t)(((uint64_t)r->rank + 1) * m->batch_size / r->world) - r->first_slot;
     if (r->slots == 0) {
-        return mxc_fail(err, MXC_INVALID, "run %s: rank %" PRIu32 " of world %" PRIu32
-                        " gets none of the %" PRIu32 " slots of a batch", r->name, r->rank,
-                        r->world, m->batch_size);
+        return mxc_fail(err, MXC_INVALID,
+                        "run %s: rank %" PRIu32 " of world %" PRIu32 " gets none of the %" PRIu32
+                        " slots of a batch",
+                        r->name, r->rank, r->world, m->batch_size);
     }
     r->domains = calloc(m->domain_count, sizeof *r->domains);
     if (r->domains == NULL) {
@@ -77,7 +82,9 @@ static int attach_page(struct mxc_run *r, uint32_t *count, int64_t deadline, str
 {
     uint8_t body[64 + MX_NAME_MAX];
     struct mx_attach_reply m;
-    struct mx_attach_request q = {.rank = r->rank, .world = r->world, .domain_first = *count,
+    struct mx_attach_request q = {.rank = r->rank,
+                                  .world = r->world,
+                                  .domain_first = *count,
                                   .run = {(const uint8_t *)r->name, strlen(r->name)}};
     struct mx_writer w;
     struct mx_span reply;
@@ -98,13 +105,15 @@ static int attach_page(struct mxc_run *r, uint32_t *count, int64_t deadline, str
     } else if (r->domains == NULL) {
         rc = take_info(r, &m, err);
     } else if (m.run != r->id || m.domain_count != r->info.domain_count) {
-        rc = mxc_fail(err, MXC_PROTOCOL, "ATTACH reply: run %" PRIu32 " of %" PRIu32
-                      " domains was run %" PRIu32 " of %" PRIu32 " before", m.run, m.domain_count,
-                      r->id, r->info.domain_count);
+        rc = mxc_fail(err, MXC_PROTOCOL,
+                      "ATTACH reply: run %" PRIu32 " of %" PRIu32 " domains was run %" PRIu32
+                      " of %" PRIu32 " before",
+                      m.run, m.domain_count, r->id, r->info.domain_count);
     }
     if (rc == 0 && m.domain_first != *count) {
-        rc = mxc_fail(err, MXC_PROTOCOL, "ATTACH reply: names from domain %" PRIu32
-                      " on, not from %" PRIu32, m.domain_first, *count);
+        rc = mxc_fail(err, MXC_PROTOCOL,
+                      "ATTACH reply: names from domain %" PRIu32 " on, not from %" PRIu32,
+                      m.domain_first, *count);
     }
     rc = rc < 0 ? rc : take_names(r, count, m.names, err);
     mxc_msg_free(msg);
@@ -132,8 +141,10 @@ int mxc_attach(struct mxc_client *c, const char *run, uint32_t rank, uint32_t wo
         return mxc_fail(err, MXC_INVALID, "a run's name has 1 to %u bytes", MX_NAME_MAX);
     }
     if (world == 0 || world > MX_WORLD_MAX || rank >= world) {
-        return mxc_fail(err, MXC_INVALID, "rank %" PRIu32 " of world %" PRIu32
-                        ": a world has 1 to %u ranks, counted from 0", rank, world, MX_WORLD_MAX);
+        return mxc_fail(err, MXC_INVALID,
+                        "rank %" PRIu32 " of world %" PRIu32
+                        ": a world has 1 to %u ranks, counted from 0",
+                        rank, world, MX_WORLD_MAX);
     }
     if (start_step > MX_STEP_MAX) {
         return mxc_fail(err, MXC_INVALID, "step %" PRIu64 " is beyond the last one possible",
@@ -310,9 +321,9 @@ int mxc_slots_at(struct mxc_run *r, uint64_t step, uint32_t first_slot, uint32_t
     int rc;
 
     if (slots == 0 || first_slot >= r->info.batch_size || slots > r->info.batch_size - first_slot) {
-        return mxc_fail(err, MXC_INVALID, "run %s: slots %" PRIu32 "+%" PRIu32
-                        " of a batch that has %" PRIu32, r->name, first_slot, slots,
-                        r->info.batch_size);
+        return mxc_fail(err, MXC_INVALID,
+                        "run %s: slots %" PRIu32 "+%" PRIu32 " of a batch that has %" PRIu32,
+                        r->name, first_slot, slots, r->info.batch_size);
     }
     if (step > MX_STEP_MAX) {
         return mxc_fail(err, MXC_INVALID, "step %" PRIu64 " is beyond the last one possible", step);

@@ -32,14 +32,23 @@ static void sync_failed(struct mxc_job *job, const struct mxc_error *err)
 }
 
 const struct mxc_job_ops mxc_attach_ops = {
-    .type = MX_MSG_ATTACH, .encode = sync_encode, .reply = sync_reply, .failed = sync_failed,
+    .type = MX_MSG_ATTACH,
+    .encode = sync_encode,
+    .reply = sync_reply,
+    .failed = sync_failed,
 };
 const struct mxc_job_ops mxc_control_ops = {
-    .type = MX_MSG_CONTROL, .once = true, .encode = sync_encode, .reply = sync_reply,
+    .type = MX_MSG_CONTROL,
+    .once = true,
+    .encode = sync_encode,
+    .reply = sync_reply,
     .failed = sync_failed,
 };
 const struct mxc_job_ops mxc_stats_ops = {
-    .type = MX_MSG_STATS, .encode = sync_encode, .reply = sync_reply, .failed = sync_failed,
+    .type = MX_MSG_STATS,
+    .encode = sync_encode,
+    .reply = sync_reply,
+    .failed = sync_failed,
 };
 
 static bool sync_done(const void *arg)

@@ -147,11 +147,12 @@ void mx_ops_set_done(struct mx_host *h, struct mx_req *req, const struct mx_entr
 void mx_ops_stop_done(struct mx_host *h, struct mx_req *req);
 void mx_ops_create_done(struct mx_host *h, struct mx_req *req);
 
-/* ---- stats.c, metrics.c: what dashboards see; text malloc'ed, NULL if memory is out ---- */
+/* ---- stats.c, metrics.c, page.c: what dashboards see; text malloc'ed, NULL if memory is out ---- */
 char *mx_stats_daemon(struct mx_daemon *d, size_t *ret_n);
 char *mx_stats_run(struct mx_host *h, size_t *ret_n);
 void mx_stats_run_summary(struct mx_host *h, struct mx_jsonw *w, const char *key);
 char *mx_metrics(struct mx_daemon *d, size_t *ret_n);
+char *mx_page(struct mx_daemon *d, size_t *ret_n);
 bool mx_healthy(struct mx_daemon *d, char *why, size_t n);
 
 #endif

@@ -336,7 +336,6 @@ static int load_cb(void *arg, const struct mx_run_record *r)
     h->created_ms = r->created_ms;
     h->held_tail = &h->held;
     d->hosts[d->n_hosts++] = h;
-    d->next_run = r->id >= d->next_run ? r->id + 1 : d->next_run;
     return 0;
 }
 
@@ -344,8 +343,10 @@ int mx_hosts_load(struct mx_daemon *d, struct mx_err *err)
 {
     int rc;
 
-    d->next_run = 1;
-    rc = mx_catalog_runs(d->catalog, load_cb, d, err);
+    rc = mx_catalog_next_run(d->catalog, &d->next_run, err);
+    if (rc == 0) {
+        rc = mx_catalog_runs(d->catalog, load_cb, d, err);
+    }
     if (rc < 0) {
         return rc == MX_ENOMEM ? mx_fail(err, rc, "no memory for the runs") : rc;
     }

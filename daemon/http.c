@@ -37,6 +37,8 @@ static enum MHD_Result reply(struct MHD_Connection *c, unsigned status, const ch
     (void)MHD_add_response_header(r, "Content-Type", type);
     (void)MHD_add_response_header(r, "Cache-Control", "no-store");
     (void)MHD_add_response_header(r, "X-Content-Type-Options", "nosniff");
+    (void)MHD_add_response_header(r, "Content-Security-Policy",
+                                  "default-src 'none'; style-src 'unsafe-inline'");
     if (status == MHD_HTTP_METHOD_NOT_ALLOWED) {
         (void)MHD_add_response_header(r, "Allow", "GET, HEAD");
     }
@@ -87,6 +89,10 @@ static enum MHD_Result route(struct mx_http *h, struct MHD_Connection *c, const 
         (void)strncat(why, "\n", sizeof why - strlen(why) - 1);
         return plain(c, ok ? MHD_HTTP_OK : MHD_HTTP_SERVICE_UNAVAILABLE, ok ? "ok\n" : why);
     }
+    if (strcmp(path, "/") == 0) {
+        body = mx_page(h->d, &n);
+        return reply(c, MHD_HTTP_OK, "text/html; charset=utf-8", body, n);
+    }
     if (strcmp(path, "/metrics") == 0) {
         body = mx_metrics(h->d, &n);
         return reply(c, MHD_HTTP_OK, "text/plain; version=0.0.4; charset=utf-8", body, n);
@@ -109,7 +115,7 @@ static enum MHD_Result route(struct mx_http *h, struct MHD_Connection *c, const 
         body = mx_stats_run(run, &n);
         return json(c, body, n);
     }
-    return plain(c, MHD_HTTP_NOT_FOUND, "not found; there are /api/v1/stats, /api/v1/runs, "
+    return plain(c, MHD_HTTP_NOT_FOUND, "not found; there are /, /api/v1/stats, /api/v1/runs, "
                  "/api/v1/runs/NAME, /metrics and /healthz\n");
 }
 

@@ -329,8 +329,12 @@ static const char *describe(const mx_json *v, char *buf, size_t n)
     } else if (cJSON_IsString(v)) {
         (void)snprintf(buf, n, "the string \"%.40s\"", v->valuestring);
     } else {
-        (void)snprintf(buf, n, "%s", cJSON_IsObject(v) ? "an object" : cJSON_IsArray(v) ? "an array"
-                       : cJSON_IsTrue(v) ? "true" : cJSON_IsFalse(v) ? "false" : "null");
+        (void)snprintf(buf, n, "%s",
+                       cJSON_IsObject(v)  ? "an object"
+                       : cJSON_IsArray(v) ? "an array"
+                       : cJSON_IsTrue(v)  ? "true"
+                       : cJSON_IsFalse(v) ? "false"
+                                          : "null");
     }
     return buf;
 }
@@ -379,8 +383,9 @@ int mx_json_take_u64(const struct mx_json_doc *d, const mx_json *o, const char *
     max = max < INTEGER_MAX ? max : INTEGER_MAX;
     if (!cJSON_IsNumber(v) || x != floor(x) || x < (double)min || x > (double)max ||
         !integer_is_exact(d, v)) {
-        return mx_json_fail(d, v, err, "must be a whole number from %" PRIu64 " to %" PRIu64
-                            ", but it is %s", min, max, describe(v, buf, sizeof buf));
+        return mx_json_fail(d, v, err,
+                            "must be a whole number from %" PRIu64 " to %" PRIu64 ", but it is %s",
+                            min, max, describe(v, buf, sizeof buf));
     }
     *ret = (uint64_t)x;
     return 0;
@@ -422,8 +427,8 @@ int mx_json_take_string(const struct mx_json_doc *d, const mx_json *o, const cha
     return 0;
 }
 
-int mx_json_take_bool(const struct mx_json_doc *d, const mx_json *o, const char *key,
-                      bool required, bool *ret, struct mx_err *err)
+int mx_json_take_bool(const struct mx_json_doc *d, const mx_json *o, const char *key, bool required,
+                      bool *ret, struct mx_err *err)
 {
     char buf[64];
     int rc;

@@ -101,9 +101,10 @@ static long hex4(const struct scan *s, size_t at)
     }
     for (size_t i = at; i < at + 4; i++) {
         int c = s->text[i];
-        int d = c >= '0' && c <= '9' ? c - '0'
+        int d = c >= '0' && c <= '9'   ? c - '0'
                 : c >= 'a' && c <= 'f' ? c - 'a' + 10
-                : c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
+                : c >= 'A' && c <= 'F' ? c - 'A' + 10
+                                       : -1;
         if (d < 0) {
             return -1;
         }
@@ -135,7 +136,8 @@ static int scan_escape(struct scan *s)
     }
     if (v >= 0xd800 && v <= 0xdbff) {
         long low = s->at + 2 <= s->n && s->text[s->at] == '\\' && s->text[s->at + 1] == 'u'
-                       ? hex4(s, s->at + 2) : -1;
+                       ? hex4(s, s->at + 2)
+                       : -1;
         if (low < 0xdc00 || low > 0xdfff) {
             return refuse(s, at, "half of a surrogate pair");
         }
@@ -329,8 +331,8 @@ static int scan_value(struct scan *s, size_t key, unsigned depth)
 int mx_json_scan(const char *name, const char *text, size_t n, uint64_t target,
                  struct mx_json_place *ret, struct mx_err *err)
 {
-    struct scan s = {.name = name, .text = (const unsigned char *)text, .n = n, .target = target,
-                     .err = err};
+    struct scan s = {
+        .name = name, .text = (const unsigned char *)text, .n = n, .target = target, .err = err};
     int rc;
 
     skip_space(&s);

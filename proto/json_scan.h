@@ -12,9 +12,9 @@
 
 /* Where a value stands in the text, as byte offsets. */
 struct mx_json_place {
-    size_t key;   /* its key's opening quote; the value itself in an array and at the root */
+    size_t key; /* its key's opening quote; the value itself in an array and at the root */
     size_t value;
-    size_t end;   /* one past a string, number, true, false or null; the opening bracket else */
+    size_t end; /* one past a string, number, true, false or null; the opening bracket else */
 };
 
 #define MX_JSON_ALL UINT64_MAX

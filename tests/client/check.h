@@ -53,21 +53,21 @@ static inline int teardown(void **state)
 }
 
 /* A call that must succeed. */
-#define OK(call)                                                                                  \
-    do {                                                                                          \
-        if ((call) != 0) {                                                                        \
-            fail_msg("%s: %s: %s", #call, mxc_code_name(f->err.code), f->err.text);               \
-        }                                                                                         \
+#define OK(call)                                                                    \
+    do {                                                                            \
+        if ((call) != 0) {                                                          \
+            fail_msg("%s: %s: %s", #call, mxc_code_name(f->err.code), f->err.text); \
+        }                                                                           \
     } while (0)
 
 /* A call that must fail with a code and a text that holds `what`. */
-#define FAILS(call, want, what)                                                                   \
-    do {                                                                                          \
-        int rc_ = (call);                                                                         \
-        if (rc_ != (want) || f->err.code != (want) || strstr(f->err.text, what) == NULL) {        \
-            fail_msg("%s: %s, \"%s\", should be %s, \"%s\"", #call, mxc_code_name(rc_),           \
-                     f->err.text, mxc_code_name(want), what);                                     \
-        }                                                                                         \
+#define FAILS(call, want, what)                                                            \
+    do {                                                                                   \
+        int rc_ = (call);                                                                  \
+        if (rc_ != (want) || f->err.code != (want) || strstr(f->err.text, what) == NULL) { \
+            fail_msg("%s: %s, \"%s\", should be %s, \"%s\"", #call, mxc_code_name(rc_),    \
+                     f->err.text, mxc_code_name(want), what);                              \
+        }                                                                                  \
     } while (0)
 
 static inline void connect_to(struct fixture *f, int64_t timeout_ms, uint32_t inflight)

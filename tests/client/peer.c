@@ -36,7 +36,7 @@ struct peer {
 static struct {
     struct peer *peers; /* shared memory */
     unsigned used;
-    int sock;           /* to the process that forks */
+    int sock; /* to the process that forks */
 } farm;
 
 /* Peers end with the process that made them; that one ends with the test. */
@@ -70,14 +70,23 @@ static void answer_attach(const struct peer_knobs *k, const struct mx_attach_req
                           const struct mx_header *h, struct mx_writer *w)
 {
     uint32_t last = k->names_per_page > 0 && q->domain_first + k->names_per_page < k->domains
-                        ? q->domain_first + k->names_per_page : k->domains;
+                        ? q->domain_first + k->names_per_page
+                        : k->domains;
 
     mx_frame_begin(w, MX_MSG_ATTACH | MX_REPLY_BIT, MX_STATUS_OK, h->id);
-    mx_attach_reply_encode(w, &(struct mx_attach_reply){
-        .run = 5, .frontier = 3, .end_step = k->end_step, .mix_version = 7,
-        .batch_size = k->batch_size, .seq_len = k->seq_len, .width = k->width, .eod = 256,
-        .slots_per_reply = k->slots_per_reply, .max_ahead = 16, .domain_count = k->domains,
-        .domain_first = q->domain_first, .names = {(const uint8_t *)"", 0}});
+    mx_attach_reply_encode(w, &(struct mx_attach_reply){.run = 5,
+                                                        .frontier = 3,
+                                                        .end_step = k->end_step,
+                                                        .mix_version = 7,
+                                                        .batch_size = k->batch_size,
+                                                        .seq_len = k->seq_len,
+                                                        .width = k->width,
+                                                        .eod = 256,
+                                                        .slots_per_reply = k->slots_per_reply,
+                                                        .max_ahead = 16,
+                                                        .domain_count = k->domains,
+                                                        .domain_first = q->domain_first,
+                                                        .names = {(const uint8_t *)"", 0}});
     for (uint32_t i = q->domain_first; i < last; i++) {
         char name[32];
         (void)snprintf(name, sizeof name, "domain-%" PRIu32, i);
@@ -89,9 +98,15 @@ static void answer_batch(const struct peer_knobs *k, const struct mx_batch_reque
                          const struct mx_header *h, struct mx_writer *w)
 {
     struct mx_batch_reply m = {
-        .step = q->step, .mix_version = q->step >= k->version_step ? 8 : 7, .run = q->run,
-        .slot_first = q->slot_first, .slot_count = q->slot_count, .token_first = q->token_first,
-        .token_count = k->seq_len, .width = k->width, .tables = {(const uint8_t *)"", 0},
+        .step = q->step,
+        .mix_version = q->step >= k->version_step ? 8 : 7,
+        .run = q->run,
+        .slot_first = q->slot_first,
+        .slot_count = q->slot_count,
+        .token_first = q->token_first,
+        .token_count = k->seq_len,
+        .width = k->width,
+        .tables = {(const uint8_t *)"", 0},
     };
     struct mx_batch_layout at;
     uint32_t bounds[4096] = {0};
@@ -205,8 +220,8 @@ static int answer_ok(struct peer *p, const struct mx_header *h, const uint8_t *b
         (void)snprintf(k->client, sizeof k->client, "%.*s", (int)q.hello.client.n,
                        (const char *)q.hello.client.p);
         mx_frame_begin(w, MX_MSG_HELLO | MX_REPLY_BIT, MX_STATUS_OK, h->id);
-        mx_hello_reply_encode(w, &(struct mx_hello_reply){1, MX_REPLY_MAX, k->store,
-                                                          {(const uint8_t *)"peer", 4}});
+        mx_hello_reply_encode(
+            w, &(struct mx_hello_reply){1, MX_REPLY_MAX, k->store, {(const uint8_t *)"peer", 4}});
         return 0;
     case MX_MSG_ATTACH:
         if (mx_attach_request_decode(body, n, &q.attach, NULL) < 0) {
@@ -244,8 +259,7 @@ static int answer_ok(struct peer *p, const struct mx_header *h, const uint8_t *b
         }
         answer_text(h, q.stats.run.n > 0 ? "{\"run\":1}" : "{\"all\":1}", w);
         return 0;
-    default:
-        return -1;
+    default: return -1;
     }
 }
 
@@ -409,8 +423,15 @@ struct peer *peer_new(const char *path)
     }
     (void)pthread_mutexattr_destroy(&attr);
     p->knobs = (struct peer_knobs){
-        .batch_size = 8, .seq_len = 32, .width = 2, .domains = 3, .slots_per_reply = 8,
-        .end_step = UINT64_MAX, .store = 77, .version_step = UINT64_MAX, .hold_from = UINT64_MAX,
+        .batch_size = 8,
+        .seq_len = 32,
+        .width = 2,
+        .domains = 3,
+        .slots_per_reply = 8,
+        .end_step = UINT64_MAX,
+        .store = 77,
+        .version_step = UINT64_MAX,
+        .hold_from = UINT64_MAX,
     };
     if (path != NULL) {
         (void)snprintf(p->listen, sizeof p->listen, "ipc://%s", path);

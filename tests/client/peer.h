@@ -2,8 +2,8 @@
  *
  * A process of its own, so that it can be killed, and so that nng's threads on its side and on the
  * client's have nothing to do with each other. One request at a time. It serves a made-up run whose
- * every token is a function of (step, slot, place), and misbehaves as its knobs say. Set knobs under
- * peer_lock. */
+ * every token is a function of (step, slot, place), and misbehaves as its knobs say. Set knobs
+ * under peer_lock. */
 #ifndef MX_TESTS_CLIENT_PEER_H
 #define MX_TESTS_CLIENT_PEER_H
 
@@ -20,26 +20,26 @@ struct peer_knobs {
     uint32_t batch_size, seq_len, width, domains, slots_per_reply;
     uint64_t end_step;
     uint64_t store;
-    uint32_t names_per_page;     /* ATTACH: 0 for all */
-    uint32_t slots_max;          /* BATCH: serves at most so many slots of a request; 0: all */
-    uint32_t tokens_max;         /* BATCH: serves slots in parts of so many tokens; 0: whole */
-    uint64_t version_step;       /* BATCH: the mix version is 7 before this step, 8 from it on */
-    uint64_t hold_from;          /* BATCH: WAIT from this step on */
-    uint32_t swap_domain;        /* BATCH: says that every slot is of this domain, if not 0 */
+    uint32_t names_per_page; /* ATTACH: 0 for all */
+    uint32_t slots_max;      /* BATCH: serves at most so many slots of a request; 0: all */
+    uint32_t tokens_max;     /* BATCH: serves slots in parts of so many tokens; 0: whole */
+    uint64_t version_step;   /* BATCH: the mix version is 7 before this step, 8 from it on */
+    uint64_t hold_from;      /* BATCH: WAIT from this step on */
+    uint32_t swap_domain;    /* BATCH: says that every slot is of this domain, if not 0 */
     /* For requests of a type: how many to answer with a status instead, how many to lose. */
     struct {
         uint32_t put_off, put_off_status, wait_ms;
-        uint32_t lose;           /* taken and never answered */
-        uint32_t refuse_status;  /* every one, if not OK */
+        uint32_t lose;          /* taken and never answered */
+        uint32_t refuse_status; /* every one, if not OK */
         const char *text;
     } on[8];
-    uint32_t mute;               /* answers nothing at all */
+    uint32_t mute; /* answers nothing at all */
     /* Changes a finished frame; n may shrink, or grow up to MX_REPLY_MAX. */
     void (*mangle)(const struct mx_header *request, uint8_t *frame, size_t *n);
     /* seen */
     uint32_t requests[8], posts_new, posts_again;
     uint64_t oldest_seen;
-    uint32_t largest_ask;        /* slots */
+    uint32_t largest_ask; /* slots */
     struct mx_feedback_request post;
     struct mx_train_entry entries[64];
     size_t n_entries;

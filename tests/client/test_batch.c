@@ -263,9 +263,15 @@ int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
     const struct CMUnitTest tests[] = {
-        TEST(test_next),        TEST(test_ahead),          TEST(test_shapes),
-        TEST(test_large),       TEST(test_ranks),          TEST(test_seek),
-        TEST(test_end),         TEST(test_after_close),    TEST(test_names_in_pages),
+        TEST(test_next),
+        TEST(test_ahead),
+        TEST(test_shapes),
+        TEST(test_large),
+        TEST(test_ranks),
+        TEST(test_seek),
+        TEST(test_end),
+        TEST(test_after_close),
+        TEST(test_names_in_pages),
         TEST(test_tcp_and_operations),
     };
     peer_init();

@@ -141,7 +141,8 @@ class Mixctl(unittest.TestCase):
         self.assertEqual((r["documents"], r["bad_lines"]), (270, 30))
 
     def test_interrupt(self):
-        path = self.write("big.jsonl", (json.dumps({"text": os.urandom(400).hex()}) + "\n") * 200000)
+        line = json.dumps({"text": os.urandom(400).hex()}) + "\n"
+        path = self.write("big.jsonl", line * 200000)
         for sig in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL):
             p = subprocess.Popen([MIXCTL, "--data", self.store, "ingest", "web", path, "--codec",
                                   "zstd:19"], stderr=subprocess.PIPE, stdout=subprocess.PIPE,

@@ -1,4 +1,5 @@
-/* test_post.c - feedback: delivered once, in spite of loss; refused and quarantined ones are told. */
+/* test_post.c - feedback: delivered once, in spite of loss; refused and quarantined ones are told.
+ */
 #include "tests/client/check.h"
 
 #include <math.h>

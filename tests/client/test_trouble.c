@@ -65,7 +65,8 @@ static void test_put_off_for_ever(void **state)
     attach(f, 300, 2);
     put_off(f, MX_MSG_BATCH, MX_STATUS_WAIT, UINT32_MAX, 10);
     t0 = mxc_now_ns();
-    FAILS(mxc_next(f->run, &b, &f->err), MXC_TIMEOUT, "run demo step 0: the daemon still says WAIT: not now");
+    FAILS(mxc_next(f->run, &b, &f->err), MXC_TIMEOUT,
+          "run demo step 0: the daemon still says WAIT: not now");
     assert_true(ms_since(t0) >= 300 && ms_since(t0) < 3000);
     put_off(f, MX_MSG_BATCH, MX_STATUS_BUSY, UINT32_MAX, 10);
     FAILS(mxc_next(f->run, &b, &f->err), MXC_BUSY, "BUSY: not now");
@@ -92,7 +93,8 @@ static void test_hold_ahead(void **state)
         check_batch(f->run, b, step, 0, 8);
         mxc_batch_free(b);
     }
-    FAILS(mxc_next(f->run, &b, &f->err), MXC_TIMEOUT, "step 3: the daemon still says WAIT: too far");
+    FAILS(mxc_next(f->run, &b, &f->err), MXC_TIMEOUT,
+          "step 3: the daemon still says WAIT: too far");
     peer_lock(f->peer)->hold_from = UINT64_MAX;
     peer_unlock(f->peer);
     for (uint64_t step = 3; step < 12; step++) {
@@ -108,9 +110,12 @@ static void test_statuses(void **state)
         uint32_t status;
         int code;
     } t[] = {
-        {MX_STATUS_END, MXC_END},         {MX_STATUS_EXHAUSTED, MXC_EXHAUSTED},
-        {MX_STATUS_GONE, MXC_GONE},       {MX_STATUS_DENIED, MXC_DENIED},
-        {MX_STATUS_DAMAGED, MXC_DAMAGED}, {MX_STATUS_BAD_REQUEST, MXC_INVALID},
+        {MX_STATUS_END, MXC_END},
+        {MX_STATUS_EXHAUSTED, MXC_EXHAUSTED},
+        {MX_STATUS_GONE, MXC_GONE},
+        {MX_STATUS_DENIED, MXC_DENIED},
+        {MX_STATUS_DAMAGED, MXC_DAMAGED},
+        {MX_STATUS_BAD_REQUEST, MXC_INVALID},
         {99, MXC_PROTOCOL},
     };
     struct fixture *f = *state;
@@ -122,14 +127,17 @@ static void test_statuses(void **state)
         bool known = t[i].status != 99;
 
         refuse(f, MX_MSG_BATCH, t[i].status, "slot 3 of shard x:\tno\n");
-        FAILS(mxc_next(f->run, &b, &f->err), t[i].code, known ? "slot 3 of shard x:?no?" : "status 99");
+        FAILS(mxc_next(f->run, &b, &f->err), t[i].code,
+              known ? "slot 3 of shard x:?no?" : "status 99");
         FAILS(mxc_batch_at(f->run, 4, &b, &f->err), t[i].code, known ? "slot 3" : "status 99");
         refuse(f, MX_MSG_CONTROL, t[i].status, "");
-        FAILS(mxc_control(f->client, "{}", &json, &f->err), t[i].code, known ? mx_status_name(t[i].status) : "99");
+        FAILS(mxc_control(f->client, "{}", &json, &f->err), t[i].code,
+              known ? mx_status_name(t[i].status) : "99");
         refuse(f, MX_MSG_STATS, t[i].status, "no such run");
         FAILS(mxc_stats(f->client, "x", &json, &f->err), t[i].code, known ? "no such run" : "99");
         refuse(f, MX_MSG_ATTACH, t[i].status, "no such run");
-        FAILS(mxc_attach(f->client, "x", 0, 1, 0, &f->run, &f->err), t[i].code, known ? "no such run" : "99");
+        FAILS(mxc_attach(f->client, "x", 0, 1, 0, &f->run, &f->err), t[i].code,
+              known ? "no such run" : "99");
     }
     /* All of it passes. */
     refuse(f, MX_MSG_BATCH, MX_STATUS_OK, NULL);
@@ -169,14 +177,14 @@ static const struct mx_header *only_batches(const struct mx_header *h)
     return h->type == MX_MSG_BATCH ? h : NULL;
 }
 
-#define LIE(name, change)                                                                         \
-    static void name(const struct mx_header *h, uint8_t *frame, size_t *n)                        \
-    {                                                                                             \
-        (void)n;                                                                                  \
-        (void)frame;                                                                              \
-        if (only_batches(h) != NULL) {                                                            \
-            change                                                                                \
-        }                                                                                         \
+#define LIE(name, change)                                                  \
+    static void name(const struct mx_header *h, uint8_t *frame, size_t *n) \
+    {                                                                      \
+        (void)n;                                                           \
+        (void)frame;                                                       \
+        if (only_batches(h) != NULL) {                                     \
+            change                                                         \
+        }                                                                  \
     }
 LIE(lie_magic, frame[0] ^= 1;)
 LIE(lie_version, frame[4] = 2;)
@@ -208,17 +216,29 @@ static void test_lies(void **state)
         void (*how)(const struct mx_header *request, uint8_t *frame, size_t *n);
         const char *what;
     } t[] = {
-        {lie_magic, "magic"},          {lie_version, "protocol version 2"},
-        {lie_type, "isn't the reply"}, {lie_request, "isn't the reply"},
-        {lie_length, "bytes of body"}, {lie_id, "isn't the reply to BATCH"},
-        {lie_truncated, "bytes of body"}, {lie_header, "no header"}, {lie_empty, "no header"},
-        {lie_step, "asked was"},       {lie_run, "asked was"},
-        {lie_slot, ""},                {lie_count, "BATCH reply"},
-        {lie_token, "BATCH reply"},    {lie_tokens, "BATCH reply"},
-        {lie_width, "BATCH reply"},    {lie_width_odd, "out of range"},
-        {lie_bounds, "BATCH reply"},   {lie_tokens_at, "tokens at"},
-        {lie_huge, "out of range"},    {lie_noise, "BATCH reply"},
-        {lie_short_body, "cut short"}, {lie_trouble, "reply"},
+        {lie_magic, "magic"},
+        {lie_version, "protocol version 2"},
+        {lie_type, "isn't the reply"},
+        {lie_request, "isn't the reply"},
+        {lie_length, "bytes of body"},
+        {lie_id, "isn't the reply to BATCH"},
+        {lie_truncated, "bytes of body"},
+        {lie_header, "no header"},
+        {lie_empty, "no header"},
+        {lie_step, "asked was"},
+        {lie_run, "asked was"},
+        {lie_slot, ""},
+        {lie_count, "BATCH reply"},
+        {lie_token, "BATCH reply"},
+        {lie_tokens, "BATCH reply"},
+        {lie_width, "BATCH reply"},
+        {lie_width_odd, "out of range"},
+        {lie_bounds, "BATCH reply"},
+        {lie_tokens_at, "tokens at"},
+        {lie_huge, "out of range"},
+        {lie_noise, "BATCH reply"},
+        {lie_short_body, "cut short"},
+        {lie_trouble, "reply"},
     };
     struct fixture *f = *state;
     struct mxc_batch *b;
@@ -353,8 +373,9 @@ static void test_silence(void **state)
     assert_true(ms_since(t0) < 2000);
     f->client = NULL;
     t0 = mxc_now_ns();
-    FAILS(mxc_open(peer_url(f->peer), &(struct mxc_options){.timeout_ms = 200}, &f->client,
-                   &f->err), MXC_UNREACHABLE, "no daemon says hello");
+    FAILS(
+        mxc_open(peer_url(f->peer), &(struct mxc_options){.timeout_ms = 200}, &f->client, &f->err),
+        MXC_UNREACHABLE, "no daemon says hello");
     assert_true(ms_since(t0) < 3000);
     /* Closing with a full pipeline, over and over. */
     peer_lock(f->peer)->mute = 0;
@@ -377,7 +398,8 @@ static void test_unreachable(void **state)
     struct mxc_client *c;
     int64_t t0 = mxc_now_ns();
 
-    FAILS(mxc_open("ipc:///tmp/mixclient-test-nobody", &o, &c, &f->err), MXC_UNREACHABLE, "no daemon answers at ipc");
+    FAILS(mxc_open("ipc:///tmp/mixclient-test-nobody", &o, &c, &f->err), MXC_UNREACHABLE,
+          "no daemon answers at ipc");
     assert_true(ms_since(t0) >= 150 && ms_since(t0) < 3000);
     FAILS(mxc_open("tcp://127.0.0.1:1", &o, &c, &f->err), MXC_UNREACHABLE, "no daemon answers");
     FAILS(mxc_open("http://x", &o, &c, &f->err), MXC_INVALID, "tcp://HOST:PORT");
@@ -387,7 +409,9 @@ static void test_unreachable(void **state)
     FAILS(mxc_open("tcp://127.0.0.1:1", &o, &c, &f->err), MXC_INVALID, "in flight");
     o = (struct mxc_options){.name = ""};
     FAILS(mxc_open("tcp://127.0.0.1:1", &o, &c, &f->err), MXC_INVALID, "name");
-    assert_int_equal(mxc_open("tcp://127.0.0.1:1", &(struct mxc_options){.timeout_ms = 50}, &c, NULL), MXC_UNREACHABLE);
+    assert_int_equal(
+        mxc_open("tcp://127.0.0.1:1", &(struct mxc_options){.timeout_ms = 50}, &c, NULL),
+        MXC_UNREACHABLE);
     assert_string_equal(mxc_code_name(MXC_GONE), "GONE");
     assert_string_equal(mxc_code_name(-99), "UNKNOWN");
 }
@@ -463,6 +487,51 @@ static void test_restart(void **state)
     assert_true(w.retries >= 3);
 }
 
+static void *kill_often(void *arg)
+{
+    struct helper *h = arg;
+
+    for (int i = 0; i < 12; i++) {
+        (void)usleep(h->after_ms * 1000);
+        peer_die(h->f->peer);
+        (void)usleep(h->away_ms * 1000);
+        peer_revive(h->f->peer);
+    }
+    return NULL;
+}
+
+/* Killed in the middle of large replies, over and over: nng may wedge, the client goes on. */
+static void test_killed_under_load(void **state)
+{
+    struct fixture *f = *state;
+    struct helper h = {f, 150, 10, 77};
+    struct peer_knobs *k = peer_lock(f->peer);
+    struct mxc_wait_stats w;
+    struct mxc_batch *b;
+    pthread_t t;
+    uint64_t step = 0;
+
+    k->seq_len = 2048;
+    k->batch_size = 512;
+    k->slots_per_reply = 24;
+    peer_unlock(f->peer);
+    attach(f, 20000, 3);
+    assert_int_equal(pthread_create(&t, NULL, kill_often, &h), 0);
+    do {
+        OK(mxc_next(f->run, &b, &f->err));
+        assert_int_equal(b->samples[511], step * 1000 + 511);
+        assert_int_equal(((const uint16_t *)b->tokens)[512 * 2048 - 1],
+                         peer_token(step, 511, 2047, 2));
+        mxc_batch_free(b);
+        mxc_get_wait_stats(f->run, &w);
+        step++;
+    } while (pthread_tryjoin_np(t, NULL) != 0);
+    OK(mxc_next(f->run, &b, &f->err));
+    check_batch(f->run, b, step, 0, 512);
+    mxc_batch_free(b);
+    assert_true(w.reconnects > 0);
+}
+
 /* Away: unreachable, not the end; and an operation that may have been done isn't repeated. */
 static void test_away(void **state)
 {
@@ -519,11 +588,11 @@ int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
     const struct CMUnitTest tests[] = {
-        TEST(test_wait_then_ok),   TEST(test_put_off_for_ever), TEST(test_hold_ahead),
-        TEST(test_statuses),       TEST(test_refused_ahead),    TEST(test_lies),
-        TEST(test_mixed_parts),    TEST(test_lies_elsewhere),   TEST(test_silence),
-        TEST(test_unreachable),    TEST(test_lost_reply),       TEST(test_restart),
-        TEST(test_away),           TEST(test_other_store),
+        TEST(test_wait_then_ok), TEST(test_put_off_for_ever), TEST(test_hold_ahead),
+        TEST(test_statuses),     TEST(test_refused_ahead),    TEST(test_lies),
+        TEST(test_mixed_parts),  TEST(test_lies_elsewhere),   TEST(test_silence),
+        TEST(test_unreachable),  TEST(test_lost_reply),       TEST(test_restart),
+        TEST(test_away),         TEST(test_other_store),      TEST(test_killed_under_load),
     };
     peer_init();
     return cmocka_run_group_tests_name("client-trouble", tests, NULL, NULL);

@@ -34,16 +34,16 @@ static void read_batch(const uint8_t *data, size_t size, const struct mx_batch_r
     MX_REQUIRE((sum | 1) != 0);
 }
 
-#define ONE(id, NAME, name)                                                                       \
-    case id: {                                                                                    \
-        struct mx_##name##_reply m;                                                               \
-        if (mx_##name##_reply_decode(body, n, &m, &err) < 0) {                                    \
-            MX_REQUIRE(err.text[0] != '\0');                                                      \
-            break;                                                                                \
-        }                                                                                         \
-        mx_##name##_reply_encode(&w, &m);                                                         \
-        MX_REQUIRE(mx_frame_end(&w) == size && memcmp(again, data, size) == 0);                   \
-        break;                                                                                    \
+#define ONE(id, NAME, name)                                                     \
+    case id: {                                                                  \
+        struct mx_##name##_reply m;                                             \
+        if (mx_##name##_reply_decode(body, n, &m, &err) < 0) {                  \
+            MX_REQUIRE(err.text[0] != '\0');                                    \
+            break;                                                              \
+        }                                                                       \
+        mx_##name##_reply_encode(&w, &m);                                       \
+        MX_REQUIRE(mx_frame_end(&w) == size && memcmp(again, data, size) == 0); \
+        break;                                                                  \
     }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)

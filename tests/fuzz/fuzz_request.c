@@ -41,17 +41,17 @@ static void train(struct mx_span sections)
     free(e);
 }
 
-#define ONE(id, NAME, name)                                                                       \
-    case id: {                                                                                    \
-        struct mx_##name##_request m;                                                             \
-        if (mx_##name##_request_decode(data + MX_HEADER_BYTES, size - MX_HEADER_BYTES, &m,        \
-                                       &err) < 0) {                                               \
-            MX_REQUIRE(err.text[0] != '\0');                                                      \
-            break;                                                                                \
-        }                                                                                         \
-        mx_##name##_request_encode(&w, &m);                                                       \
-        must_be_same(&w, data, size);                                                             \
-        break;                                                                                    \
+#define ONE(id, NAME, name)                                                                        \
+    case id: {                                                                                     \
+        struct mx_##name##_request m;                                                              \
+        if (mx_##name##_request_decode(data + MX_HEADER_BYTES, size - MX_HEADER_BYTES, &m, &err) < \
+            0) {                                                                                   \
+            MX_REQUIRE(err.text[0] != '\0');                                                       \
+            break;                                                                                 \
+        }                                                                                          \
+        mx_##name##_request_encode(&w, &m);                                                        \
+        must_be_same(&w, data, size);                                                              \
+        break;                                                                                     \
     }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
@@ -74,8 +74,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         MX_MESSAGES(ONE)
     default: break;
     }
-    if (h.type == MX_MSG_FEEDBACK && mx_feedback_request_decode(data + MX_HEADER_BYTES,
-                                         size - MX_HEADER_BYTES, &f, NULL) == 0) {
+    if (h.type == MX_MSG_FEEDBACK &&
+        mx_feedback_request_decode(data + MX_HEADER_BYTES, size - MX_HEADER_BYTES, &f, NULL) == 0) {
         train(f.sections);
     }
     free(again);

@@ -386,6 +386,7 @@ class Http(BadTest):
     def test_paths(self):
         d = self.make()
         self.assertEqual(d.get("/healthz"), "ok\n")
+        self.assertRegex(d.get("/"), "(?s)<h2>r</h2>.*<td>b</td><td>50.00 %</td>")
         self.assertIn("mixd_build_info", d.get("/metrics"))
         self.assertEqual([r["name"] for r in json.loads(d.get("/api/v1/runs"))["runs"]], ["r"])
         self.assertEqual(d.stats("r")["config"]["name"], "r")

@@ -115,7 +115,8 @@ static void test_refusals(void **state)
         {"1e+", "exponent"},
         {"0x10", "nothing more"},
         {"1111111111111111111111111111111111111111111111111111111111111111", "longer than 63"},
-        {"{\"a\": 1,\n \"b\": {\"c\": 1,\n\"d\": 2,\n \"c\": 3}}", "t:4: key 'b.c': this key stands"},
+        {"{\"a\": 1,\n \"b\": {\"c\": 1,\n\"d\": 2,\n \"c\": 3}}",
+         "t:4: key 'b.c': this key stands"},
         {"{\"a\": 1, \"\\u0061\": 2}", "stands twice"},
         {"\xef\xbb\xbf{}", "found byte 0xef"},
     };
@@ -257,7 +258,8 @@ static void test_take(void **state)
     check_u64("9007199254740991", 0, UINT64_MAX, 0, ((uint64_t)1 << 53) - 1, "");
     check_u64("9007199254740993", 0, UINT64_MAX, MX_EINVALID, 0, "from 0 to 9007199254740992");
     check_u64("1e300", 0, UINT64_MAX, MX_EINVALID, 0, "1e+300");
-    check_u64("1.5", 0, 9, MX_EINVALID, 0, "t:1: key 'k': must be a whole number from 0 to 9, "
+    check_u64("1.5", 0, 9, MX_EINVALID, 0,
+              "t:1: key 'k': must be a whole number from 0 to 9, "
               "but it is 1.5");
     check_u64("-1", 0, 9, MX_EINVALID, 0, "-1");
     check_u64("10", 0, 9, MX_EINVALID, 0, "10");
@@ -349,10 +351,10 @@ static void test_write_ceiling(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_values),     cmocka_unit_test(test_refusals),
-        cmocka_unit_test(test_bombs),      cmocka_unit_test(test_truncated),
-        cmocka_unit_test(test_places),     cmocka_unit_test(test_known_keys),
-        cmocka_unit_test(test_take),       cmocka_unit_test(test_write),
+        cmocka_unit_test(test_values),        cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_bombs),         cmocka_unit_test(test_truncated),
+        cmocka_unit_test(test_places),        cmocka_unit_test(test_known_keys),
+        cmocka_unit_test(test_take),          cmocka_unit_test(test_write),
         cmocka_unit_test(test_write_ceiling),
     };
     return cmocka_run_group_tests_name("json", tests, NULL, NULL);

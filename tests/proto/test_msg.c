@@ -26,8 +26,8 @@ static struct mx_span rnd_span(uint64_t *salt, size_t max)
     return (struct mx_span){(const uint8_t *)long_name, rnd(salt) % (max + 1)};
 }
 
-#define FILL_u16(salt) (uint16_t)rnd(salt)
-#define FILL_u32(salt) (uint32_t)rnd(salt)
+#define FILL_u16(salt) (uint16_t) rnd(salt)
+#define FILL_u32(salt) (uint32_t) rnd(salt)
 #define FILL_u64(salt) rnd(salt)
 #define FILL_name(salt) rnd_span(salt, MX_NAME_MAX)
 #define FILL_text(salt) rnd_span(salt, MX_NAME_MAX)
@@ -45,9 +45,9 @@ static bool same_span(struct mx_span a, struct mx_span b)
 #define SAME_name(a, b) same_span(a, b)
 #define SAME_text(a, b) same_span(a, b)
 #define SAME_rest(a, b) same_span(a, b)
-#define SAME(kind, field)                                                                         \
-    if (!SAME_##kind(m.field, back.field)) {                                                      \
-        fail_msg("seed %llu: field %s", (unsigned long long)seed, #field);                        \
+#define SAME(kind, field)                                                  \
+    if (!SAME_##kind(m.field, back.field)) {                               \
+        fail_msg("seed %llu: field %s", (unsigned long long)seed, #field); \
     }
 
 /* Whether a body ends in a field that takes whatever is left: a longer one is then no error. */
@@ -59,48 +59,48 @@ static bool same_span(struct mx_span a, struct mx_span b)
 #define ENDS_rest 1
 #define ENDS(kind, field) open = ENDS_##kind;
 
-#define ROUND_TRIP(type, FIELDS)                                                                  \
-    static void round_trip_##type(uint64_t seed)                                                  \
-    {                                                                                             \
-        struct mx_##type m, back;                                                                 \
-        struct mx_writer w;                                                                       \
-        struct mx_err err;                                                                        \
-        uint64_t salt = seed;                                                                     \
-        uint8_t buf[ROOM];                                                                        \
-        bool open;                                                                                \
-        size_t n;                                                                                 \
-                                                                                                  \
-        FIELDS(FILL)                                                                              \
-        FIELDS(ENDS)                                                                              \
-        mx_writer_init(&w, buf, sizeof buf - 1);                                                  \
-        mx_##type##_encode(&w, &m);                                                               \
-        assert_false(w.failed);                                                                   \
-        n = mx_writer_len(&w);                                                                    \
-        for (size_t cut = 0; cut <= n + 1; cut++) {                                               \
-            char *p;                                                                              \
-            int rc;                                                                               \
-                                                                                                  \
-            buf[n] = 0x5a;                                                                        \
-            p = guarded(buf, cut);                                                                \
-            rc = mx_##type##_decode(p, cut, &back, &err);                                         \
-            if (cut == n) {                                                                       \
-                assert_int_equal(rc, 0);                                                          \
-                FIELDS(SAME)                                                                      \
-            } else if (!open) {                                                                   \
-                assert_int_equal(rc, MX_EPROTOCOL);                                               \
-                assert_true(err.text[0] != '\0');                                                 \
-            }                                                                                     \
-            unguard(p, cut);                                                                      \
-        }                                                                                         \
-        /* A writer without room says so and stays inside. */                                     \
-        for (size_t room = 0; room < n; room++) {                                                 \
-            mx_writer_init(&w, buf, room);                                                        \
-            mx_##type##_encode(&w, &m);                                                           \
-            assert_true(w.failed && mx_writer_len(&w) <= room);                                   \
-        }                                                                                         \
+#define ROUND_TRIP(type, FIELDS)                               \
+    static void round_trip_##type(uint64_t seed)               \
+    {                                                          \
+        struct mx_##type m, back;                              \
+        struct mx_writer w;                                    \
+        struct mx_err err;                                     \
+        uint64_t salt = seed;                                  \
+        uint8_t buf[ROOM];                                     \
+        bool open;                                             \
+        size_t n;                                              \
+                                                               \
+        FIELDS(FILL)                                           \
+        FIELDS(ENDS)                                           \
+        mx_writer_init(&w, buf, sizeof buf - 1);               \
+        mx_##type##_encode(&w, &m);                            \
+        assert_false(w.failed);                                \
+        n = mx_writer_len(&w);                                 \
+        for (size_t cut = 0; cut <= n + 1; cut++) {            \
+            char *p;                                           \
+            int rc;                                            \
+                                                               \
+            buf[n] = 0x5a;                                     \
+            p = guarded(buf, cut);                             \
+            rc = mx_##type##_decode(p, cut, &back, &err);      \
+            if (cut == n) {                                    \
+                assert_int_equal(rc, 0);                       \
+                FIELDS(SAME)                                   \
+            } else if (!open) {                                \
+                assert_int_equal(rc, MX_EPROTOCOL);            \
+                assert_true(err.text[0] != '\0');              \
+            }                                                  \
+            unguard(p, cut);                                   \
+        }                                                      \
+        /* A writer without room says so and stays inside. */  \
+        for (size_t room = 0; room < n; room++) {              \
+            mx_writer_init(&w, buf, room);                     \
+            mx_##type##_encode(&w, &m);                        \
+            assert_true(w.failed &&mx_writer_len(&w) <= room); \
+        }                                                      \
     }
-#define ROUND_TRIPS(id, NAME, name)                                                               \
-    ROUND_TRIP(name##_request, MX_##NAME##_REQUEST)                                               \
+#define ROUND_TRIPS(id, NAME, name)                 \
+    ROUND_TRIP(name##_request, MX_##NAME##_REQUEST) \
     ROUND_TRIP(name##_reply, MX_##NAME##_REPLY)
 MX_MESSAGES(ROUND_TRIPS)
 ROUND_TRIP(trouble, MX_TROUBLE)
@@ -109,8 +109,8 @@ static void test_round_trips(void **state)
 {
     (void)state;
     for (uint64_t seed = 1; seed <= 25; seed++) {
-#define RUN(id, NAME, name)                                                                       \
-    round_trip_##name##_request(seed);                                                            \
+#define RUN(id, NAME, name)            \
+    round_trip_##name##_request(seed); \
     round_trip_##name##_reply(seed);
         MX_MESSAGES(RUN)
         round_trip_trouble(seed);
@@ -122,14 +122,19 @@ static void test_round_trips(void **state)
 static void test_golden_batch(void **state)
 {
     static const uint8_t want[] = {
-        0x4d, 0x58, 0x44, 0x31, 1, 0, 3, 0,  40, 0, 0, 0, 0, 0, 0, 0, /* MXD1 v1 BATCH 40 OK */
-        0x08, 7, 6, 5, 4, 3, 2, 1,                                    /* id */
-        9, 0, 0, 0, 0, 0, 0, 0, 8, 0, 0, 0, 0, 0, 0, 0,               /* step, oldest */
-        5, 0, 0, 0, 1, 0, 0, 0, 4, 0, 0, 0, 16, 0, 0, 0,              /* run rank world slot */
-        0, 1, 0, 0, 0, 0, 0, 0,                                       /* count, token */
+        0x4d, 0x58, 0x44, 0x31, 1, 0, 3, 0, 40, 0, 0, 0, 0,  0, 0, 0, /* MXD1 v1 BATCH 40 OK */
+        0x08, 7,    6,    5,    4, 3, 2, 1,                           /* id */
+        9,    0,    0,    0,    0, 0, 0, 0, 8,  0, 0, 0, 0,  0, 0, 0, /* step, oldest */
+        5,    0,    0,    0,    1, 0, 0, 0, 4,  0, 0, 0, 16, 0, 0, 0, /* run rank world slot */
+        0,    1,    0,    0,    0, 0, 0, 0,                           /* count, token */
     };
-    struct mx_batch_request m = {.step = 9, .oldest = 8, .run = 5, .rank = 1, .world = 4,
-                                 .slot_first = 16, .slot_count = 256};
+    struct mx_batch_request m = {.step = 9,
+                                 .oldest = 8,
+                                 .run = 5,
+                                 .rank = 1,
+                                 .world = 4,
+                                 .slot_first = 16,
+                                 .slot_count = 256};
     struct mx_header h;
     struct mx_writer w;
     struct mx_err err;
@@ -150,10 +155,13 @@ static void test_golden_batch(void **state)
 static void test_golden_hello(void **state)
 {
     static const uint8_t want[] = {
-        0x4d, 0x58, 0x44, 0x31, 1, 0, 1, 0x80, 20, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0,
-        1, 0, 0, 0, 4, 0, 0xef, 0xbe, 0xad, 0xde, 0, 0, 0, 0, 4, 0, 'm', 'i', 'x', 'd',
+        0x4d, 0x58, 0x44, 0x31, 1, 0, 1, 0x80, 20, 0, 0,   0,   0,   0,   0,
+        0,    1,    0,    0,    0, 0, 0, 0,    0,  1, 0,   0,   0,   4,   0,
+        0xef, 0xbe, 0xad, 0xde, 0, 0, 0, 0,    4,  0, 'm', 'i', 'x', 'd',
     };
-    struct mx_hello_reply m = {.version = 1, .reply_max = MX_REPLY_MAX, .store = 0xdeadbeef,
+    struct mx_hello_reply m = {.version = 1,
+                               .reply_max = MX_REPLY_MAX,
+                               .store = 0xdeadbeef,
                                .server = {(const uint8_t *)"mixd", 4}};
     struct mx_writer w;
     uint8_t buf[128];
@@ -170,8 +178,7 @@ static void test_golden_feedback(void **state)
 {
     static const uint8_t want[] = {
         1, 0, 0, 0, 24, 0, 0, 0, /* TRAIN, 24 bytes */
-        2, 0, 0, 0, 16, 0, 0, 0, 0, 0x80, 0, 0, 0, 0, 0, 0,
-        0, 0, 0, 0, 0, 0, 0xf8, 0x3f, /* 1.5 */
+        2, 0, 0, 0, 16, 0, 0, 0, 0, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xf8, 0x3f, /* 1.5 */
     };
     struct mx_train_entry e = {.domain = 2, .samples = 16, .tokens = 32768, .loss_sum = 1.5};
     struct mx_writer w;
@@ -270,9 +277,16 @@ static size_t make_batch(uint8_t *buf, size_t room, struct mx_batch_layout *at)
 {
     static const uint32_t bounds[3] = {2, 0, 2};
     static const uint32_t starts[4] = {4, 11, 5, 6};
-    struct mx_batch_reply m = {.step = 1, .mix_version = 2, .run = 3, .slot_first = 10,
-                               .slot_count = 3, .token_first = 4, .token_count = 8, .width = 2,
-                               .bound_count = 4, .tables = {(const uint8_t *)"", 0}};
+    struct mx_batch_reply m = {.step = 1,
+                               .mix_version = 2,
+                               .run = 3,
+                               .slot_first = 10,
+                               .slot_count = 3,
+                               .token_first = 4,
+                               .token_count = 8,
+                               .width = 2,
+                               .bound_count = 4,
+                               .tables = {(const uint8_t *)"", 0}};
     struct mx_writer w;
     uint8_t *p;
 
@@ -299,8 +313,9 @@ static int check(const uint8_t *buf, size_t n, struct mx_err *err)
     struct mx_batch_reply m;
     struct mx_batch_layout at;
     char *p = guarded(buf, n);
-    int rc = n < MX_HEADER_BYTES ? MX_EPROTOCOL
-             : mx_batch_reply_decode(p + MX_HEADER_BYTES, n - MX_HEADER_BYTES, &m, err);
+    int rc = n < MX_HEADER_BYTES
+                 ? MX_EPROTOCOL
+                 : mx_batch_reply_decode(p + MX_HEADER_BYTES, n - MX_HEADER_BYTES, &m, err);
 
     rc = rc < 0 ? rc : mx_batch_check(p, n, &m, &at, err);
     unguard(p, n);
@@ -310,8 +325,14 @@ static int check(const uint8_t *buf, size_t n, struct mx_err *err)
 static void test_batch_check(void **state)
 {
     /* u32 fields of the reply, by offset, and tables by what lies in them. */
-    enum { SLOTS = 24 + 24, TOKEN = 24 + 28, TOKENS = 24 + 32, WIDTH = 24 + 36, BOUNDS = 24 + 40,
-           AT = 24 + 44 };
+    enum {
+        SLOTS = 24 + 24,
+        TOKEN = 24 + 28,
+        TOKENS = 24 + 32,
+        WIDTH = 24 + 36,
+        BOUNDS = 24 + 40,
+        AT = 24 + 44
+    };
     static const uint32_t absurd[] = {0, 1, 5, 0x7fffffff, 0x80000000, 0xffffffff};
     struct mx_batch_layout at;
     struct mx_err err;
@@ -348,9 +369,9 @@ static void test_batch_starts(void **state)
         uint32_t value;
         bool good;
     } t[] = {
-        {0, 3, false},  {0, 4, true},  {0, 10, true}, {0, 11, false}, {0, 12, false},
-        {1, 12, false}, {1, 4, false}, {1, 5, true},  {1, UINT32_MAX, false},
-        {2, 5, true},   {2, 6, false}, {3, 5, false}, {3, 11, true},  {3, 0, false},
+        {0, 3, false},  {0, 4, true},  {0, 10, true}, {0, 11, false},         {0, 12, false},
+        {1, 12, false}, {1, 4, false}, {1, 5, true},  {1, UINT32_MAX, false}, {2, 5, true},
+        {2, 6, false},  {3, 5, false}, {3, 11, true}, {3, 0, false},
     };
     struct mx_batch_layout at;
     struct mx_err err;
@@ -392,8 +413,8 @@ static int train(const uint8_t *p, size_t n, size_t *ret_n, struct mx_err *err)
 
 static void test_train(void **state)
 {
-    struct mx_train_entry e[3] = {{0, 1, 2, 3.0}, {5, UINT32_MAX, UINT64_MAX, -INFINITY},
-                                  {UINT32_MAX, 0, 0, (double)NAN}};
+    struct mx_train_entry e[3] = {
+        {0, 1, 2, 3.0}, {5, UINT32_MAX, UINT64_MAX, -INFINITY}, {UINT32_MAX, 0, 0, (double)NAN}};
     struct mx_writer w;
     struct mx_err err;
     struct mx_span entries;
@@ -431,9 +452,15 @@ static void test_train_refused(void **state)
         uint32_t value;
         const char *what;
     } t[] = {
-        {0, 2, "unknown"},          {0, 0, "unknown"},        {0, 0x10001, "unknown"},
-        {4, 47, "isn't a number"},       {4, 25, "isn't a number"}, {4, 49, "cut short"},
-        {4, UINT32_MAX, "cut short"}, {8, 5, "must rise"},    {8, 6, "must rise"},
+        {0, 2, "unknown"},
+        {0, 0, "unknown"},
+        {0, 0x10001, "unknown"},
+        {4, 47, "isn't a number"},
+        {4, 25, "isn't a number"},
+        {4, 49, "cut short"},
+        {4, UINT32_MAX, "cut short"},
+        {8, 5, "must rise"},
+        {8, 6, "must rise"},
         {32, 0, "must rise"},
     };
     struct mx_train_entry e[2] = {{0, 1, 2, 3.0}, {5, 1, 2, 3.0}};
@@ -457,11 +484,11 @@ static void test_train_refused(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_round_trips),  cmocka_unit_test(test_golden_batch),
-        cmocka_unit_test(test_golden_hello), cmocka_unit_test(test_golden_feedback),
-        cmocka_unit_test(test_header),       cmocka_unit_test(test_names),
-        cmocka_unit_test(test_limits),       cmocka_unit_test(test_batch_check),
-        cmocka_unit_test(test_batch_starts), cmocka_unit_test(test_train),
+        cmocka_unit_test(test_round_trips),   cmocka_unit_test(test_golden_batch),
+        cmocka_unit_test(test_golden_hello),  cmocka_unit_test(test_golden_feedback),
+        cmocka_unit_test(test_header),        cmocka_unit_test(test_names),
+        cmocka_unit_test(test_limits),        cmocka_unit_test(test_batch_check),
+        cmocka_unit_test(test_batch_starts),  cmocka_unit_test(test_train),
         cmocka_unit_test(test_train_refused),
     };
     return cmocka_run_group_tests_name("msg", tests, NULL, NULL);

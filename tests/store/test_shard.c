@@ -187,6 +187,47 @@ static void test_dictionary(void **state)
     free(samples);
 }
 
+/* Larger than one transaction and than the map at first: commits on the way, and grows. */
+static void test_large(void **state)
+{
+    struct mx_shard_options o = {.width = 2, .level = MX_LEVEL_RAW};
+    struct mx_document doc = {.source = 0};
+    struct mx_shard_writer *w;
+    struct mx_shard_info info;
+    struct mx_shardset *s;
+    const struct mx_shard *shard;
+    struct mx_err err;
+    static uint16_t part[MX_BLOCK_TOKENS + 1], got[5000];
+    uint64_t n = 0;
+    uint32_t source;
+
+    assert_ok(mx_shard_writer_new(*state, &o, &w, &err), &err);
+    assert_ok(mx_shard_writer_source(w, "x", &source, &err), &err);
+    for (unsigned i = 0; i < 700; i++) {
+        for (size_t k = 0; k < MX_BLOCK_TOKENS + 1; k++) {
+            part[k] = (uint16_t)((n + k) * 40503 >> 8);
+        }
+        assert_ok(mx_shard_writer_document(w, &doc, &err), &err);
+        assert_ok(mx_shard_writer_tokens(w, part, MX_BLOCK_TOKENS + 1, &err), &err);
+        n += MX_BLOCK_TOKENS + 1;
+    }
+    assert_true(mx_shard_writer_bytes(w) > n * 2);
+    assert_ok(mx_shard_writer_seal(w, &info, &err), &err);
+    assert_int_equal(info.tokens, n);
+    assert_true(info.bytes > n * 2 && info.bytes < n * 2 + n / 10);
+    assert_ok(mx_shardset_new(*state, 1, 0, &s, &err), &err);
+    for (uint64_t at = 0; at + 5000 <= n; at += 777777) {
+        assert_ok(mx_shardset_read(s, info.id, at, 5000, 2, got, &err), &err);
+        for (size_t k = 0; k < 5000; k++) {
+            assert_int_equal(got[k], (uint16_t)((at + k) * 40503 >> 8));
+        }
+    }
+    assert_ok(mx_shardset_get(s, info.id, &shard, &err), &err);
+    assert_ok(mx_shard_verify(shard, NULL, NULL, &err), &err);
+    mx_shardset_put(s, shard);
+    mx_shardset_free(s);
+}
+
 /* The digest names contents, not files: id and codec don't matter, a single token does. */
 static void test_digest(void **state)
 {
@@ -322,7 +363,8 @@ int main(void)
 #define TEST(f) cmocka_unit_test_setup_teardown(f, folder_make, folder_remove)
     const struct CMUnitTest tests[] = {
         TEST(test_raw_u16), TEST(test_raw_u32), TEST(test_zstd_u16), TEST(test_zstd_u32),
-        TEST(test_zstd_noise), TEST(test_tiny), TEST(test_dictionary), TEST(test_digest),
+        TEST(test_zstd_noise), TEST(test_tiny), TEST(test_dictionary), TEST(test_large),
+        TEST(test_digest),
         TEST(test_writer_refuses), TEST(test_wrong_files), TEST(test_sweep),
     };
     return cmocka_run_group_tests_name("store-shard", tests, NULL, NULL);

@@ -26,7 +26,8 @@ import time
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, HERE)
 sys.dont_write_bytecode = True
-import table  # noqa: E402  (beside this file)
+import picture  # noqa: E402  (beside this file)
+import table  # noqa: E402
 
 BATCH, SEQ_LEN = 32, 128
 RUNS = ("demo-odm", "demo-static")
@@ -223,12 +224,13 @@ class Demo:
 
         ctl = shown(self.mixctl)
         print(f"""
-Everything is in {shown(self.data)}: corpus/ (the text), store/ (what mixd holds), and the models,
-logs and configs of both runs. Nothing is running any more. To look at it:
+Everything is in {shown(self.data)}: corpus/ (the text), store/ (what mixd holds), the models, logs
+and configs of both runs, and mix.svg, a picture of the path of demo-odm's mix. Nothing is running any more. To look at it:
 
   {shown(self.mixd)} --data {shown(self.store)}
 starts the daemon again. Then in a browser
-  http://127.0.0.1:7118/api/v1/runs/demo-odm    the run: its mix, losses, how far it is
+  http://127.0.0.1:7118/                        both runs: mixes, losses, how far they are
+  http://127.0.0.1:7118/api/v1/runs/demo-odm    one of them, as JSON
   http://127.0.0.1:7118/metrics                 the same for Prometheus
 and in another shell
   {ctl} stats demo-odm
@@ -257,6 +259,7 @@ Started again with the same folder, the demo trains both models {self.chunk} ste
         logs = {run: table.read_log(self.log_of(run)) for run in RUNS}
         print(table.heldout(logs))
         print(table.path_of_mix(logs["demo-odm"], "demo-odm"))
+        picture.draw(logs["demo-odm"], self.path("mix.svg"))
         self.how_to_go_on()
 
 
