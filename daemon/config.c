@@ -3,10 +3,10 @@
 
 #include "proto/json.h"
 
-#include <ctype.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <string.h>
+#include <unistd.h>
 
 void mx_config_defaults(struct mx_config *c)
 {
@@ -145,6 +145,15 @@ static bool is_local(const char *host)
            strncmp(host, "localhost:", 10) == 0;
 }
 
+/* ":PORT" at the end, 0 to 65535; the system would take a larger one modulo 65536. */
+static bool has_port(const char *address)
+{
+    const char *colon = strrchr(address, ':');
+    size_t n = colon != NULL ? strlen(colon + 1) : 0;
+
+    return n > 0 && n <= 5 && strspn(colon + 1, "0123456789") == n && atoi(colon + 1) <= 65535;
+}
+
 static int check_listen(const struct mx_config *c, const char *url, struct mx_err *err)
 {
     if (strncmp(url, "ipc:///", 7) == 0) {
@@ -153,8 +162,7 @@ static int check_listen(const struct mx_config *c, const char *url, struct mx_er
                                                    "have 107 bytes, this has %zu", url,
                                                    strlen(url + 6));
     }
-    if (strncmp(url, "tcp://", 6) != 0 || strrchr(url + 6, ':') == NULL ||
-        !isdigit((unsigned char)strrchr(url + 6, ':')[1])) {
+    if (strncmp(url, "tcp://", 6) != 0 || !has_port(url + 6)) {
         return mx_fail(err, MX_EINVALID, "%s: must be tcp://HOST:PORT or ipc:///PATH", url);
     }
     if (!is_local(url + 6) && !c->insecure) {
@@ -170,11 +178,13 @@ int mx_config_finish(struct mx_config *c, struct mx_err *err)
         return mx_fail(err, MX_EINVALID, "no data folder: give --data DIR");
     }
     if (c->n_listen == 0) {
-        char real[MX_PATH_MAX];
+        char real[2 * MX_PATH_MAX], here[MX_PATH_MAX];
 
         (void)snprintf(c->listen[c->n_listen++], MX_PATH_MAX, "tcp://127.0.0.1:7117");
-        if (realpath(c->data, real) == NULL) {
-            (void)snprintf(real, sizeof real, "%s", c->data);
+        if (realpath(c->data, real) == NULL) { /* it isn't there yet */
+            bool relative = c->data[0] != '/' && getcwd(here, sizeof here) != NULL;
+            (void)snprintf(real, sizeof real, "%s%s%s", relative ? here : "", relative ? "/" : "",
+                           c->data);
         }
         if (real[0] == '/' && strlen(real) + strlen("/mixd.sock") < 108) {
             (void)snprintf(c->listen[c->n_listen++], MX_PATH_MAX, "ipc://%.4000s/mixd.sock", real);
@@ -190,8 +200,7 @@ int mx_config_finish(struct mx_config *c, struct mx_err *err)
         }
     }
     if (strcmp(c->http, "off") != 0) {
-        const char *colon = strrchr(c->http, ':');
-        if (colon == NULL || !isdigit((unsigned char)colon[1]) || atoi(colon + 1) > 65535) {
+        if (!has_port(c->http)) {
             return mx_fail(err, MX_EINVALID, "http \"%s\": must be ADDR:PORT or off", c->http);
         }
         if (!is_local(c->http) && !c->insecure) {

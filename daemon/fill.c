@@ -10,12 +10,17 @@
 #define BUCKETS 4096u
 #define SPECULATIVE_MAX 64u
 #define EXPIRE_NS (60ull * 1000000000ull)
+/* Fills in progress over which parked requests stay parked: more would not be faster. */
+#define BUSY_FILLS 32u
 
 struct mx_fills {
     struct mx_fill *buckets[BUCKETS];
     struct mx_fill *oldest, *newest; /* ready ones, in order of time */
     struct mx_fills_stats stats;
     uint32_t speculative;            /* filling with nobody waiting */
+    struct mx_req *parked, **parked_tail; /* until peers have read what they were sent */
+    uint32_t n_parked;
+    uv_prepare_t resume;
 };
 
 static uint32_t bucket_of(const struct mx_host *h, uint64_t step, uint32_t first)
@@ -147,7 +152,8 @@ static void fill_ahead(struct mx_host *h, uint64_t step, uint32_t first, uint32_
 {
     struct mx_fills *t = h->d->fills;
     uint64_t limit = h->d->config.ready_mib << 20;
-    uint64_t ahead = h->ahead > h->d->config.fill_ahead ? h->ahead : h->d->config.fill_ahead;
+    uint64_t setting = h->d->config.fill_ahead;
+    uint64_t ahead = setting > 0 && h->ahead > setting ? h->ahead : setting;
 
     for (uint64_t s = step + 1; s <= step + ahead; s++) {
         if (t->speculative >= SPECULATIVE_MAX || t->stats.ready_bytes >= limit) {
@@ -160,11 +166,42 @@ static void fill_ahead(struct mx_host *h, uint64_t step, uint32_t first, uint32_
     }
 }
 
+static void park(struct mx_fills *t, struct mx_req *req)
+{
+    req->next = NULL;
+    *t->parked_tail = req;
+    t->parked_tail = &req->next;
+    t->n_parked++;
+}
+
+/* Runs once each turn of the loop: peers may have read. */
+static void resume_cb(uv_prepare_t *p)
+{
+    struct mx_daemon *d = p->data;
+    struct mx_fills *t = d->fills;
+    uint32_t n = t->n_parked;
+
+    while (n-- > 0 && mx_net_has_room(d->net) && t->stats.filling - t->speculative < BUSY_FILLS) {
+        struct mx_req *req = t->parked;
+
+        t->parked = req->next;
+        if (t->parked == NULL) {
+            t->parked_tail = &t->parked;
+        }
+        t->n_parked--;
+        mx_serve_again(d, req);
+    }
+}
+
 void mx_fills_serve(struct mx_host *h, struct mx_req *req, const struct mx_batch_request *m)
 {
     struct mx_fills *t = h->d->fills;
     struct mx_fill *f = find(h, m->step, m->slot_first, m->slot_count, m->token_first);
 
+    if (!mx_net_has_room(h->d->net)) {
+        park(t, req);
+        return;
+    }
     if (f != NULL && f->state == MX_FILL_READY) {
         struct mx_reply *reply = f->reply;
         unlink_ready(t, f);
@@ -195,25 +232,30 @@ void mx_fills_serve(struct mx_host *h, struct mx_req *req, const struct mx_batch
     fill_ahead(h, m->step, m->slot_first, m->slot_count, m->token_first);
 }
 
+/* Takes f->reply if the last of them gets it. */
 static void give_to_waiters(struct mx_fill *f)
 {
+    struct mx_daemon *d = f->host->d;
     struct mx_req *req = f->waiters;
 
     f->waiters = NULL;
     while (req != NULL) {
         struct mx_req *next = req->next;
-        struct mx_reply *reply = next == NULL ? f->reply : mx_reply_copy(f->reply);
+        struct mx_reply *reply;
 
         if (f->status != MX_STATUS_OK) {
-            mx_serve_refuse(f->host->d, f->host, req, f->status, f->status == MX_STATUS_BUSY ? 100
-                            : 0, "%s", f->err.text);
-        } else if (reply == NULL) {
-            mx_serve_refuse(f->host->d, f->host, req, MX_STATUS_BUSY, 100, "no memory for a reply");
-        } else {
-            if (next == NULL) {
-                f->reply = NULL;
-            }
+            mx_serve_refuse(d, f->host, req, f->status, f->status == MX_STATUS_BUSY ? 100 : 0,
+                            "%s", f->err.text);
+        } else if (!mx_net_has_room(d->net)) {
+            park(d->fills, req);
+        } else if (next == NULL) {
+            reply = f->reply;
+            f->reply = NULL;
             send_batch(f->host, req, reply);
+        } else if ((reply = mx_reply_copy(f->reply)) != NULL) {
+            send_batch(f->host, req, reply);
+        } else {
+            mx_serve_refuse(d, f->host, req, MX_STATUS_BUSY, 100, "no memory for a reply");
         }
         req = next;
     }
@@ -224,6 +266,7 @@ static void fill_done(uv_work_t *work, int status)
     struct mx_fill *f = work->data;
     struct mx_host *h = f->host;
     struct mx_fills *t = h->d->fills;
+    bool wanted;
 
     MX_REQUIRE(status == 0); /* nobody cancels work */
     t->stats.filling--;
@@ -250,13 +293,19 @@ static void fill_done(uv_work_t *work, int status)
             mx_serve_again(h->d, req);
             req = next;
         }
-    } else if (f->waiters != NULL || f->status != MX_STATUS_OK) {
-        f->state = MX_FILL_TAKEN;
-        give_to_waiters(f);
+        return;
+    }
+    if (f->status == MX_STATUS_OK && f->mix_version != 0) {
+        /* A new mix may have left the step as it was while the thread worked (see redo). */
+        mx_store_u64(mx_reply_data(f->reply) + MX_BATCH_VERSION_AT, f->mix_version);
+    }
+    f->state = MX_FILL_TAKEN;
+    wanted = f->waiters != NULL;
+    give_to_waiters(f);
+    if (f->reply == NULL || (wanted && t->stats.ready_bytes >= h->d->config.ready_mib << 20)) {
         remove_fill(t, f);
     } else {
         f->state = MX_FILL_READY;
-        mx_store_u64(mx_reply_data(f->reply) + MX_BATCH_VERSION_AT, f->mix_version);
         f->ready_ns = uv_hrtime();
         link_ready(t, f);
     }
@@ -348,7 +397,18 @@ void mx_fills_get_stats(const struct mx_daemon *d, struct mx_fills_stats *ret)
 
 int mx_fills_new(struct mx_daemon *d, struct mx_fills **ret, struct mx_err *err)
 {
-    (void)d;
-    *ret = calloc(1, sizeof **ret);
-    return *ret != NULL ? 0 : mx_fail(err, MX_ENOMEM, "no memory for the table of fills");
+    struct mx_fills *t = calloc(1, sizeof *t);
+
+    if (t == NULL) {
+        return mx_fail(err, MX_ENOMEM, "no memory for the table of fills");
+    }
+    t->parked_tail = &t->parked;
+    t->resume.data = d;
+    if (uv_prepare_init(&d->loop, &t->resume) != 0 ||
+        uv_prepare_start(&t->resume, resume_cb) != 0) {
+        free(t);
+        return mx_fail(err, MX_EIO, "the fills can't hook into the loop");
+    }
+    *ret = t;
+    return 0;
 }

@@ -16,7 +16,7 @@ struct mx_fill {
     struct mx_fill *next_in_bucket, *older, *newer;
     struct mx_host *host;
     uint64_t step;
-    uint64_t mix_version;
+    uint64_t mix_version;               /* of the step; 0 if it is replayed from a snapshot */
     uint32_t first, count, token_first; /* as asked for */
     enum mx_fill_state state;
     bool stale, speculative;

@@ -131,11 +131,11 @@ static enum MHD_Result handle_cb(void *arg, struct MHD_Connection *c, const char
         *state = &seen;
         return MHD_YES;
     }
+    if (*data_n > 0) {
+        *data_n = 0; /* a body is read and forgotten, so that the reply can be sent */
+        return MHD_YES;
+    }
     if (strcmp(method, MHD_HTTP_METHOD_GET) != 0 && strcmp(method, MHD_HTTP_METHOD_HEAD) != 0) {
-        if (*data_n > 0) {
-            *data_n = 0; /* a body is read and forgotten, so that the reply can be sent */
-            return MHD_YES;
-        }
         return plain(c, MHD_HTTP_METHOD_NOT_ALLOWED, "only GET and HEAD\n");
     }
     return route(arg, c, url);

@@ -119,22 +119,28 @@ static void *watchdog_main(void *arg)
 {
     (void)arg;
     (void)sleep(5);
+    mx_log(MX_LOG_ERROR, "stop.hang", "exit=75");
     _exit(75); /* the stop itself hangs; durability never depended on it */
 }
 
 /* What was in flight has left, or had its time: commit and end. */
 static void finish(struct mx_daemon *d)
 {
+    struct mx_fills_stats f;
+
     mx_writer_stop(d->writer);
     mx_inbox_drain(&d->inbox);
-    mx_catalog_close(d->catalog);
+    mx_fills_get_stats(d, &f);
+    if (f.filling == 0) {
+        mx_catalog_close(d->catalog); /* else fillers that didn't end in time read it */
+    }
     for (uint32_t i = 0; i < d->config.n_listen; i++) {
         if (strncmp(d->urls[i], "ipc://", 6) == 0) {
             (void)unlink(d->urls[i] + 6);
         }
     }
     mx_log(MX_LOG_INFO, "stopped", "why=\"%s\" exit=%d", d->stop_why, d->stop_code);
-    mx_watch_leaks();
+    mx_watch_end();
     _exit(d->stop_code);
 }
 

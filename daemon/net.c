@@ -202,12 +202,17 @@ static void alloc_cb(uv_handle_t *h, size_t suggested, uv_buf_t *buf)
     *buf = uv_buf_init((char *)c->net->buf, READ_BYTES);
 }
 
+bool mx_net_has_room(const struct mx_net *net)
+{
+    return net->stats.queued_bytes < net->o.queue_bytes;
+}
+
 static bool may_take(const struct conn *c)
 {
     const struct mx_net *net = c->net;
 
     return c->requests < net->o.requests_per_peer && net->stats.requests < net->o.requests &&
-           net->stats.queued_bytes < net->o.queue_bytes &&
+           mx_net_has_room(net) &&
            uv_stream_get_write_queue_size(&c->uv.stream) < PEER_QUEUE_BYTES;
 }
 
@@ -324,6 +329,9 @@ static void resume_paused(struct mx_net *net)
 
         unlink_paused(net, c);
         c->paused = false;
+        if (c->unfinished_ns != 0) {
+            c->unfinished_ns = uv_hrtime(); /* it was we who didn't read */
+        }
         if (c->left != NULL) {
             c->left_at += take_apart(c, c->left + c->left_at, c->left_n - c->left_at);
             if (c->closing) {

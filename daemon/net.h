@@ -35,7 +35,7 @@ struct mx_net_options {
     uint32_t connections;      /* open at once */
     uint32_t requests;         /* in the daemon at once */
     uint32_t requests_per_peer;
-    uint64_t queue_bytes;      /* of replies that peers haven't read, in all */
+    uint64_t queue_bytes;      /* of replies that peers haven't read, in all: see mx_net_has_room */
     uint64_t send_timeout_ms;
     void (*on_request)(void *arg, struct mx_req *req);
     void *arg;
@@ -62,6 +62,8 @@ int mx_net_listen(struct mx_net *net, const char *url, char *ret_url, size_t n,
 void mx_net_send(struct mx_net *net, struct mx_req *req, struct mx_reply *reply);
 /* No reply at all: the peer asks again or goes away. */
 void mx_net_drop(struct mx_net *net, struct mx_req *req);
+/* Whether what peers haven't read is below queue_bytes: large replies wait until it is. */
+bool mx_net_has_room(const struct mx_net *net);
 /* No new connections and no more reading; replies under way still leave. */
 void mx_net_stop(struct mx_net *net);
 void mx_net_set_send_timeout(struct mx_net *net, uint64_t ms);

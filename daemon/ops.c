@@ -41,7 +41,8 @@ static void refuse(const struct op *op, const struct mx_err *err)
     case MX_EDENIED: status = MX_STATUS_DENIED; break;
     default: break;
     }
-    mx_serve_refuse(op->d, NULL, op->req, status, 0, "%s", err->text);
+    mx_serve_refuse(op->d, NULL, op->req, status, status == MX_STATUS_BUSY ? 1000 : 0, "%s",
+                    err->text);
 }
 
 /* The run that key "run" names, or NULL with *err set. A failed run is found only if `any`. */
@@ -216,13 +217,24 @@ static void unlink_cb(void *arg, uint64_t shard)
     }
 }
 
+/* The catalog refuses by the runs that it has; one that is being created isn't there yet. */
 static int op_domain_rm(const struct op *op, struct mx_err *err)
 {
     const char *name = NULL;
+    struct mx_domain m;
     struct mx_jsonw w;
     int rc = mx_json_take_string(op->doc, op->o, "name", true, &name, err);
 
-    if (rc < 0 || (rc = mx_catalog_domain_remove(op->d->catalog, name, unlink_cb, op->d, err)) < 0) {
+    if (rc < 0 || (rc = mx_catalog_domain(op->d->catalog, name, &m, err)) < 0) {
+        return rc;
+    }
+    for (uint32_t i = 0; i < op->d->n_hosts; i++) {
+        struct mx_host *h = op->d->hosts[i];
+        if (uses(h, m.id)) {
+            return mx_fail(err, MX_EBUSY, "domain '%s' is used by run '%s'", name, h->conf.name);
+        }
+    }
+    if ((rc = mx_catalog_domain_remove(op->d->catalog, name, unlink_cb, op->d, err)) < 0) {
         return rc;
     }
     mx_log(MX_LOG_INFO, "domain.rm", "domain=%s", name);
@@ -485,7 +497,8 @@ static int op_mix_set(const struct op *op, struct mx_err *err)
     return rc;
 }
 
-void mx_ops_set_done(struct mx_host *h, struct mx_req *req, const struct mx_entry *mix)
+/* The answer to mix.set, with or without the list of domains. */
+static char *write_set(struct mx_host *h, const struct mx_entry *mix, bool list, size_t *ret_n)
 {
     struct mx_run_view v;
     struct mx_jsonw w;
@@ -495,8 +508,6 @@ void mx_ops_set_done(struct mx_host *h, struct mx_req *req, const struct mx_entr
     mx_jsonw_object(&w, NULL);
     mx_jsonw_string(&w, "run", h->conf.name);
     if (mix != NULL) {
-        mx_log(MX_LOG_INFO, "mix.set", "run=%s version=%" PRIu64 " from_step=%" PRIu64,
-               h->conf.name, mix->mix_version, mix->step);
         mx_jsonw_u64(&w, "version", mix->mix_version);
         mx_jsonw_u64(&w, "from_step", mix->step);
     } else {
@@ -504,7 +515,7 @@ void mx_ops_set_done(struct mx_host *h, struct mx_req *req, const struct mx_entr
         mx_jsonw_null(&w, "from_step");
     }
     mx_jsonw_array(&w, "domains");
-    for (uint32_t i = 0; i < h->conf.k; i++) {
+    for (uint32_t i = 0; list && i < h->conf.k; i++) {
         const uint64_t *shares = mix != NULL ? mix->shares : v.shares;
         mx_jsonw_object(&w, NULL);
         mx_jsonw_string(&w, "name", h->conf.domains[i].name);
@@ -514,12 +525,28 @@ void mx_ops_set_done(struct mx_host *h, struct mx_req *req, const struct mx_entr
     }
     mx_jsonw_end_array(&w);
     mx_jsonw_string(&w, "note", mix == NULL
-                    ? "recorded; it changes nothing, or takes effect with the mix being made now"
-                    : h->conf.policy->adapts
-                    ? "the policy goes on adapting from its next update"
+                    ? "recorded; it changes nothing, or takes effect after the mix now being made"
+                    : !list ? "there are too many domains to list them here"
+                    : h->conf.policy->adapts ? "the policy goes on adapting from its next update"
                     : "");
     mx_jsonw_end_object(&w);
-    send_json(h->d, req, &w);
+    return mx_jsonw_take(&w, ret_n);
+}
+
+void mx_ops_set_done(struct mx_host *h, struct mx_req *req, const struct mx_entry *mix)
+{
+    size_t n = 0;
+    char *json = write_set(h, mix, true, &n);
+
+    if (mix != NULL) {
+        mx_log(MX_LOG_INFO, "mix.set", "run=%s version=%" PRIu64 " from_step=%" PRIu64,
+               h->conf.name, mix->mix_version, mix->step);
+    }
+    if (n > MX_REPLY_MAX - MX_HEADER_BYTES) { /* what has been done can't be refused any more */
+        free(json);
+        json = write_set(h, mix, false, &n);
+    }
+    mx_serve_json(h->d, req, json, n);
 }
 
 /* ---- dispatch ---- */

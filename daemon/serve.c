@@ -4,6 +4,7 @@
  * it blocks: what needs disk goes to fillers or the writer. */
 #include "daemon/daemon.h"
 #include "daemon/fill.h"
+#include "proto/json_scan.h"
 
 #include <inttypes.h>
 #include <stdarg.h>
@@ -26,6 +27,20 @@ static void send_frame(struct mx_daemon *d, struct mx_req *req, struct mx_reply 
     MX_REQUIRE(n > 0);
     mx_reply_trim(reply, n);
     mx_net_send(d->net, req, reply);
+}
+
+/* What a peer said may be part of a text, and a text may have been cut: makes it UTF-8 again. */
+static void make_utf8(char *text, size_t n)
+{
+    size_t at = 0;
+
+    while (at < n) {
+        size_t len = mx_json_utf8((const unsigned char *)text + at, n - at);
+        if (len == 0) {
+            text[at] = '?';
+        }
+        at += len > 0 ? len : 1;
+    }
 }
 
 void mx_serve_refuse(struct mx_daemon *d, struct mx_host *h, struct mx_req *req,
@@ -51,6 +66,7 @@ void mx_serve_refuse(struct mx_daemon *d, struct mx_host *h, struct mx_req *req,
     va_end(ap);
     t.text.p = (const uint8_t *)text;
     t.text.n = n < 0 ? 0 : (size_t)n < sizeof text ? (size_t)n : sizeof text - 1;
+    make_utf8(text, t.text.n);
     mx_writer_init(&w, mx_reply_data(reply), mx_reply_size(reply));
     mx_frame_begin(&w, reply_type(req), status, req->id);
     mx_trouble_encode(&w, &t);
@@ -253,12 +269,16 @@ static void attach(struct mx_daemon *d, struct mx_req *req, const struct mx_atta
                         m->world, m->domain_first);
         return;
     }
+    mx_run_view(h->core, &v);
+    if (v.applied == 0) { /* after a crash its number could be another run's */
+        mx_serve_refuse(d, h, req, MX_STATUS_WAIT, 20, "run %s is being created", h->conf.name);
+        return;
+    }
     reply = mx_reply_new(MX_REPLY_MAX);
     if (reply == NULL) {
         mx_net_drop(d->net, req);
         return;
     }
-    mx_run_view(h->core, &v);
     mx_writer_init(&w, mx_reply_data(reply), mx_reply_size(reply));
     mx_frame_begin(&w, MX_MSG_ATTACH | MX_REPLY_BIT, MX_STATUS_OK, req->id);
     mx_attach_reply_encode(&w, &(struct mx_attach_reply){

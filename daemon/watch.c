@@ -65,12 +65,17 @@ void mx_watch_tick(struct mx_daemon *d, uint64_t now)
 
 #ifdef MX_HAS_LEAK_CHECK
 #include <sanitizer/lsan_interface.h>
-void mx_watch_leaks(void)
-{
-    __lsan_do_leak_check();
-}
-#else
-void mx_watch_leaks(void)
-{
-}
 #endif
+
+/* There in a build that measures which lines the tests reach. */
+extern void __gcov_dump(void) __attribute__((weak));
+
+void mx_watch_end(void)
+{
+#ifdef MX_HAS_LEAK_CHECK
+    __lsan_do_leak_check();
+#endif
+    if (__gcov_dump != NULL) {
+        __gcov_dump();
+    }
+}

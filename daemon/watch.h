@@ -7,7 +7,8 @@
 void mx_watch_start(struct mx_daemon *d);
 /* Counts descriptors now and then, and warns once while nearly none are left. */
 void mx_watch_tick(struct mx_daemon *d, uint64_t now_ns);
-/* In a build with a leak checker: runs it now, since the process ends by _exit. */
-void mx_watch_leaks(void);
+/* What other programs do at exit, and this one must do itself since it ends by _exit: the leak
+ * checker's look and the coverage's record, in builds that have them. */
+void mx_watch_end(void);
 
 #endif

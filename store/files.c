@@ -23,6 +23,8 @@ int mx_errno_code(int number)
     case ENOSPC:
     case EDQUOT:
     case EFBIG: return MX_EFULL;
+    case EMFILE:
+    case ENFILE: return MX_EBUSY; /* for the time being */
     default: return MX_EIO;
     }
 }

@@ -31,6 +31,8 @@ static int translate(int rc)
     case MDB_READERS_FULL:
     case MDB_MAP_RESIZED:
     case EAGAIN:
+    case EMFILE:
+    case ENFILE:
     case EBUSY: return MX_EBUSY;
     case MDB_CORRUPTED:
     case MDB_PAGE_NOTFOUND:

@@ -6,7 +6,7 @@
 
 /* A Feistel network of a few bits is a poor shuffle (it has few permutations to choose from, and
  * all even); walking through a larger one is a good one, and small n are cheap anyhow. */
-#define BITS_LEAST 10
+#define BITS_LEAST 8
 #define BITS_LEAST_N (1u << BITS_LEAST)
 #define WEYL 0x9E3779B97F4A7C15u
 

@@ -123,7 +123,9 @@ int mx_run_mix_apply(struct mx_run *r, const struct mx_entry *e, struct mx_effec
     }
     r->pending_mix = MX_NEVER;
     if (e->cause == MX_CAUSE_OPERATOR) {
-        r->set_wanted = 0;
+        /* Weights that were set while the mix was being appended are for the next one. */
+        r->set_wanted = r->set_wanted &&
+                        memcmp(e->shares, r->set_shares, r->k * sizeof *e->shares) != 0;
     } else {
         /* Steps that were closed while the mix was being appended are for the next one. */
         r->policy_wanted = r->policy_wanted && e->cause_step != r->last_closed;
