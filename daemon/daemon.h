@@ -71,6 +71,7 @@ struct mx_daemon {
     uv_loop_t loop;
     struct mx_inbox inbox;
     struct mx_net *net;
+    struct mx_reply_pool *replies;
     struct mx_catalog *catalog;
     struct mx_shardset *shards;
     struct mx_writer_thread *writer;

@@ -9,9 +9,17 @@
 
 #define BUCKETS 4096u
 #define SPECULATIVE_MAX 64u
+/* The deepest that a run fills ahead by itself: deeper only pushes batches out of the caches. */
+#define DEEPEST 16u
 #define EXPIRE_NS (60ull * 1000000000ull)
 /* Fills in progress over which parked requests stay parked: more would not be faster. */
 #define BUSY_FILLS 32u
+
+/* Fills that one thread makes one after the other. */
+struct mx_chain {
+    uv_work_t work;
+    struct mx_fill *first;
+};
 
 struct mx_fills {
     struct mx_fill *buckets[BUCKETS];
@@ -20,7 +28,9 @@ struct mx_fills {
     uint32_t speculative;            /* filling with nobody waiting */
     struct mx_req *parked, **parked_tail; /* until peers have read what they were sent */
     uint32_t n_parked;
-    uv_prepare_t resume;
+    struct mx_fill *started[2];      /* in this turn of the loop: waited for, speculative */
+    uint32_t n_started[2];
+    uv_prepare_t turn;
 };
 
 static uint32_t bucket_of(const struct mx_host *h, uint64_t step, uint32_t first)
@@ -108,8 +118,6 @@ static void send_batch(struct mx_host *h, struct mx_req *req, struct mx_reply *r
     mx_net_send(d->net, req, reply);
 }
 
-static void fill_done(uv_work_t *work, int status);
-
 static struct mx_fill *start(struct mx_host *h, uint64_t step, uint32_t first, uint32_t count,
                              uint32_t token_first, bool speculative)
 {
@@ -131,7 +139,9 @@ static struct mx_fill *start(struct mx_host *h, uint64_t step, uint32_t first, u
     t->buckets[b] = f;
     t->stats.filling++;
     t->speculative += speculative;
-    MX_REQUIRE(uv_queue_work(&h->d->loop, &f->work, mx_fill_work, fill_done) == 0);
+    f->next_in_chain = t->started[speculative];
+    t->started[speculative] = f;
+    t->n_started[speculative]++;
     return f;
 }
 
@@ -142,7 +152,7 @@ static void deeper(struct mx_host *h)
 
     if (ahead > 0) {
         h->ahead = h->ahead > ahead ? h->ahead + 1 : ahead + 1;
-        h->ahead = h->ahead < SPECULATIVE_MAX ? h->ahead : SPECULATIVE_MAX;
+        h->ahead = h->ahead < DEEPEST ? h->ahead : DEEPEST;
     }
 }
 
@@ -174,8 +184,10 @@ static void park(struct mx_fills *t, struct mx_req *req)
     t->n_parked++;
 }
 
-/* Runs once each turn of the loop: peers may have read. */
-static void resume_cb(uv_prepare_t *p)
+static void submit(struct mx_daemon *d, int speculative);
+
+/* Runs once each turn of the loop: peers may have read, and fills have been started. */
+static void turn_cb(uv_prepare_t *p)
 {
     struct mx_daemon *d = p->data;
     struct mx_fills *t = d->fills;
@@ -191,6 +203,8 @@ static void resume_cb(uv_prepare_t *p)
         t->n_parked--;
         mx_serve_again(d, req);
     }
+    submit(d, 0);
+    submit(d, 1);
 }
 
 void mx_fills_serve(struct mx_host *h, struct mx_req *req, const struct mx_batch_request *m)
@@ -261,14 +275,12 @@ static void give_to_waiters(struct mx_fill *f)
     }
 }
 
-static void fill_done(uv_work_t *work, int status)
+static void fill_done(struct mx_fill *f)
 {
-    struct mx_fill *f = work->data;
     struct mx_host *h = f->host;
     struct mx_fills *t = h->d->fills;
     bool wanted;
 
-    MX_REQUIRE(status == 0); /* nobody cancels work */
     t->stats.filling--;
     t->stats.filled++;
     t->speculative -= f->speculative;
@@ -308,6 +320,57 @@ static void fill_done(uv_work_t *work, int status)
         f->state = MX_FILL_READY;
         f->ready_ns = uv_hrtime();
         link_ready(t, f);
+    }
+}
+
+static void chain_work(uv_work_t *work)
+{
+    struct mx_chain *c = work->data;
+
+    for (struct mx_fill *f = c->first; f != NULL; f = f->next_in_chain) {
+        mx_fill_work(f);
+    }
+}
+
+static void chain_done(uv_work_t *work, int status)
+{
+    struct mx_chain *c = work->data;
+    struct mx_fill *f = c->first;
+
+    MX_REQUIRE(status == 0); /* nobody cancels work */
+    free(c);
+    while (f != NULL) {
+        struct mx_fill *next = f->next_in_chain; /* fill_done frees it */
+        fill_done(f);
+        f = next;
+    }
+}
+
+/* Gives the fills of one kind to the fillers, a chain for each: waking a thread costs as much as
+ * half a fill, and requests come in bursts. */
+static void submit(struct mx_daemon *d, int speculative)
+{
+    struct mx_fills *t = d->fills;
+    uint32_t chains = t->n_started[speculative];
+
+    chains = chains < d->config.fillers ? chains : (uint32_t)d->config.fillers;
+    for (; chains > 0; chains--) {
+        struct mx_chain *c = malloc(sizeof *c);
+        uint32_t n = (t->n_started[speculative] + chains - 1) / chains;
+
+        if (c == NULL) {
+            return; /* the next turn tries again */
+        }
+        c->work.data = c;
+        c->first = NULL;
+        t->n_started[speculative] -= n;
+        for (; n > 0; n--) {
+            struct mx_fill *f = t->started[speculative];
+            t->started[speculative] = f->next_in_chain;
+            f->next_in_chain = c->first;
+            c->first = f;
+        }
+        MX_REQUIRE(uv_queue_work(&d->loop, &c->work, chain_work, chain_done) == 0);
     }
 }
 
@@ -403,9 +466,9 @@ int mx_fills_new(struct mx_daemon *d, struct mx_fills **ret, struct mx_err *err)
         return mx_fail(err, MX_ENOMEM, "no memory for the table of fills");
     }
     t->parked_tail = &t->parked;
-    t->resume.data = d;
-    if (uv_prepare_init(&d->loop, &t->resume) != 0 ||
-        uv_prepare_start(&t->resume, resume_cb) != 0) {
+    t->turn.data = d;
+    if (uv_prepare_init(&d->loop, &t->turn) != 0 ||
+        uv_prepare_start(&t->turn, turn_cb) != 0) {
         free(t);
         return mx_fail(err, MX_EIO, "the fills can't hook into the loop");
     }

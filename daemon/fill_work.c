@@ -22,7 +22,6 @@ struct mx_fill *mx_fill_new(struct mx_host *h, uint64_t step, uint32_t first, ui
     f->first = first;
     f->count = count;
     f->token_first = token_first;
-    f->work.data = f;
     f->prefix = malloc((k + 1) * sizeof *f->prefix);
     f->cursors = malloc((size_t)k * sizeof *f->cursors);
     if (f->prefix == NULL || f->cursors == NULL) {
@@ -289,7 +288,7 @@ static int make_reply(struct making *m, struct mx_err *err)
     struct mx_host *h = f->host;
     uint8_t *p;
 
-    f->reply = mx_reply_new(m->at.bytes);
+    f->reply = mx_reply_take(h->d->replies, m->at.bytes);
     if (f->reply == NULL) {
         return mx_fail(err, MX_ENOMEM, "no memory for a reply of %zu bytes", m->at.bytes);
     }
@@ -352,9 +351,8 @@ static int make(struct mx_fill *f, struct mx_err *err)
     return rc;
 }
 
-void mx_fill_work(uv_work_t *work)
+void mx_fill_work(struct mx_fill *f)
 {
-    struct mx_fill *f = work->data;
     int rc = f->cursors == NULL ? replay(f, &f->err) : 0;
 
     if (rc == 0) {

@@ -22,7 +22,7 @@ struct mx_fill {
     bool stale, speculative;
     struct mx_req *waiters;
     uint64_t ready_ns;
-    uv_work_t work;
+    struct mx_fill *next_in_chain;
     /* the thread's */
     uint64_t *cursors;      /* k; NULL for a step that must be replayed from a snapshot */
     uint32_t *prefix;       /* k + 1 */
@@ -37,6 +37,6 @@ struct mx_fill *mx_fill_new(struct mx_host *h, uint64_t step, uint32_t first, ui
                             uint32_t token_first, const struct mx_step *plan);
 void mx_fill_free(struct mx_fill *f);
 /* The filler thread's. */
-void mx_fill_work(uv_work_t *work);
+void mx_fill_work(struct mx_fill *f);
 
 #endif

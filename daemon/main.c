@@ -255,6 +255,10 @@ static int start_threads(struct mx_daemon *d, struct mx_err *err)
         (rc = mx_writer_start(d->catalog, &d->inbox, &d->writer, err)) < 0) {
         return rc;
     }
+    d->replies = mx_reply_pool_new();
+    if (d->replies == NULL) {
+        return mx_fail(err, MX_ENOMEM, "no memory for replies");
+    }
     return mx_fills_new(d, &d->fills, err);
 }
 

@@ -55,9 +55,18 @@ struct request {
 struct mx_reply {
     uv_write_t write;
     struct conn *conn;
-    size_t n;
+    struct mx_reply_pool *pool; /* NULL: of its own */
+    size_t n, cap;
     uint8_t head[9 + 4 * MX_SP_TRAIL_MAX];
     _Alignas(16) uint8_t data[];
+};
+
+#define POOL_MAX 16u
+
+struct mx_reply_pool {
+    uv_mutex_t lock;
+    struct mx_reply *kept[POOL_MAX]; /* under lock */
+    uint32_t n;
 };
 
 struct mx_net {
@@ -90,7 +99,38 @@ struct mx_reply *mx_reply_new(size_t n)
     struct mx_reply *r = malloc(sizeof *r + n);
 
     if (r != NULL) {
+        r->n = r->cap = n;
+        r->pool = NULL;
+    }
+    return r;
+}
+
+struct mx_reply_pool *mx_reply_pool_new(void)
+{
+    struct mx_reply_pool *pool = calloc(1, sizeof *pool);
+
+    if (pool != NULL && uv_mutex_init(&pool->lock) != 0) {
+        free(pool);
+        return NULL;
+    }
+    return pool;
+}
+
+struct mx_reply *mx_reply_take(struct mx_reply_pool *pool, size_t n)
+{
+    struct mx_reply *r = NULL;
+
+    uv_mutex_lock(&pool->lock);
+    if (pool->n > 0 && pool->kept[pool->n - 1]->cap >= n) {
+        r = pool->kept[--pool->n];
+    }
+    uv_mutex_unlock(&pool->lock);
+    if (r == NULL) {
+        r = mx_reply_new((n + 16383) & ~(size_t)16383); /* so that the next one fits too */
+    }
+    if (r != NULL) {
         r->n = n;
+        r->pool = pool;
     }
     return r;
 }
@@ -123,6 +163,16 @@ struct mx_reply *mx_reply_copy(const struct mx_reply *r)
 
 void mx_reply_free(struct mx_reply *r)
 {
+    struct mx_reply_pool *pool = r != NULL ? r->pool : NULL;
+
+    if (pool != NULL) {
+        uv_mutex_lock(&pool->lock);
+        if (pool->n < POOL_MAX) {
+            pool->kept[pool->n++] = r;
+            r = NULL;
+        }
+        uv_mutex_unlock(&pool->lock);
+    }
     free(r);
 }
 

@@ -21,6 +21,7 @@
 
 struct mx_net;
 struct mx_reply; /* a message being made; owned by one party at a time */
+struct mx_reply_pool;
 
 /* One request. Owned by the receiver of on_request until mx_net_send or mx_net_drop. */
 struct mx_req {
@@ -71,6 +72,11 @@ void mx_net_get_stats(const struct mx_net *net, struct mx_net_stats *ret);
 
 /* n bytes, uninitialised; NULL if memory is out. */
 struct mx_reply *mx_reply_new(size_t n);
+/* A few large replies that were sent are kept and used again, the last one first, while it is still
+ * in the processor's cache. Any thread; the second type here with a lock inside, held for an
+ * exchange of pointers. The pool lives as long as the process. */
+struct mx_reply_pool *mx_reply_pool_new(void);
+struct mx_reply *mx_reply_take(struct mx_reply_pool *pool, size_t n);
 uint8_t *mx_reply_data(struct mx_reply *r);
 size_t mx_reply_size(const struct mx_reply *r);
 void mx_reply_trim(struct mx_reply *r, size_t n); /* keeps the first n */

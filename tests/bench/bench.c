@@ -120,7 +120,7 @@ static void make_domain(struct bench *b, int i, const char *prefix, const char *
     MX_REQUIRE(f != NULL && fwrite(tokens, sizeof *tokens, DOMAIN_TOKENS, f) == DOMAIN_TOKENS &&
                fclose(f) == 0);
     free(tokens);
-    shell("%s/client/mixctl --data %s/store ingest %s%d %s --format u16 --codec %s 2>/dev/null",
+    shell("%s/client/mixctl --data %s/store ingest %s%d %s --format u16 --codec %s >/dev/null 2>&1",
           b->build, b->dir, prefix, i, file, codec);
     MX_REQUIRE(unlink(file) == 0);
 }
