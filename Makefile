@@ -71,8 +71,10 @@ fuzz: packages
 	@ninja -C $(BUILD)/clang --quiet
 	@for t in $(BUILD)/clang/tests/fuzz/fuzz_*[a-z]; do \
 	  test -x $$t -a -f $$t || continue; n=$${t##*fuzz_}; mkdir -p $(BUILD)/corpus/$$n; echo "$$n:"; \
-	  $$t -max_total_time=$(FUZZ_S) -rss_limit_mb=512 -timeout=5 -print_final_stats=1 \
-	    $(BUILD)/corpus/$$n tests/fuzz/corpus/$$n 2>&1 | grep -E 'stat::number|ERROR|SUMMARY' || exit 1; \
+	  $$t -max_total_time=$(FUZZ_S) -error_exitcode=1 -rss_limit_mb=512 -timeout=5 \
+	    -print_final_stats=1 $(BUILD)/corpus/$$n tests/fuzz/corpus/$$n >$(BUILD)/corpus/$$n.log 2>&1 || \
+	    { tail -n 40 $(BUILD)/corpus/$$n.log; exit 1; }; \
+	  grep stat::number $(BUILD)/corpus/$$n.log; \
 	done
 
 coverage: packages

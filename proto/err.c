@@ -4,6 +4,16 @@
 #include <stdarg.h>
 #include <string.h>
 
+/* What is quoted from outside may hold anything; an error stays one line on a terminal. */
+static void one_line(char *text)
+{
+    for (; *text != '\0'; text++) {
+        if ((unsigned char)*text < 0x20 || *text == 0x7f) {
+            *text = '?';
+        }
+    }
+}
+
 int mx_fail(struct mx_err *err, int code, const char *fmt, ...)
 {
     if (err != NULL) {
@@ -12,6 +22,7 @@ int mx_fail(struct mx_err *err, int code, const char *fmt, ...)
         va_start(ap, fmt);
         (void)vsnprintf(err->text, sizeof err->text, fmt, ap);
         va_end(ap);
+        one_line(err->text);
     }
     return code;
 }
@@ -32,6 +43,7 @@ int mx_wrap(struct mx_err *err, const char *fmt, ...)
     if (n >= 0 && (size_t)n < sizeof err->text) {
         (void)snprintf(err->text + n, sizeof err->text - (size_t)n, ": %s", inner);
     }
+    one_line(err->text);
     return err->code;
 }
 

@@ -73,6 +73,12 @@ class Docs(DaemonTest):
         for name, _ in table(read("daemon", "ops.c"), "MX_OPS"):
             self.assertIn(f"\n| `{name}` |", doc)
 
+    def test_entries(self):
+        doc = read("docs", "disk-format.md")
+        for number, _, lower in re.findall(r"X\((\d), (\w+), (\w+)\)", read(
+                "daemon", "core", "run.h").split("MX_ENTRIES(X)")[1].split("enum")[0]):
+            self.assertRegex(doc, rf"\n\| {number} \| {lower} \|")
+
     def test_hexdump(self):
         doc = read("docs", "protocol.md")
         raw = struct.pack("<64H", *range(64))

@@ -10,6 +10,15 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+/* gcc says so with macros, clang with features. */
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define MX_SANITIZED 1
+#elif defined(__has_feature)
+#define MX_SANITIZED (__has_feature(address_sanitizer) || __has_feature(thread_sanitizer))
+#else
+#define MX_SANITIZED 0
+#endif
+
 /* ---- opening ---- */
 
 static void test_open(void **state)
@@ -90,7 +99,7 @@ static void test_address_space(void **state)
         int want;
     } cases[] = {{(rlim_t)3 << 30, 0}, {(rlim_t)200 << 20, MX_ENOMEM}};
 
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#if MX_SANITIZED
     skip(); /* sanitizers take terabytes of it themselves */
 #endif
     for (size_t i = 0; i < 2; i++) {
