@@ -73,7 +73,7 @@ void mx_net_get_stats(const struct mx_net *net, struct mx_net_stats *ret);
 /* n bytes, uninitialised; NULL if memory is out. */
 struct mx_reply *mx_reply_new(size_t n);
 /* A few large replies that were sent are kept and used again, the last one first, while it is still
- * in the processor's cache. Any thread; the second type here with a lock inside, held for an
+ * in the processor's cache. Any thread; it has a lock inside, held for an
  * exchange of pointers. The pool lives as long as the process. */
 struct mx_reply_pool *mx_reply_pool_new(void);
 struct mx_reply *mx_reply_take(struct mx_reply_pool *pool, size_t n);
