@@ -73,6 +73,7 @@ struct mx_daemon {
     struct mx_net *net;
     struct mx_reply_pool *replies;
     struct mx_catalog *catalog;
+    struct mx_journal *journal;          /* where it lives is main.c's business */
     struct mx_shardset *shards;
     struct mx_writer_thread *writer;
     struct mx_fills *fills;

@@ -57,7 +57,8 @@ struct replay {
     struct mx_err *err;
 };
 
-static int replay_mix_cb(void *arg, uint64_t from_step, struct mx_span bytes)
+/* A mix is kept under an order: twice its step, and 1 more if an operator made it. */
+static int replay_mix_cb(void *arg, uint64_t order, struct mx_span bytes)
 {
     struct replay *r = arg;
     uint32_t k = r->h->plan.k;
@@ -78,7 +79,7 @@ static int replay_mix_cb(void *arg, uint64_t from_step, struct mx_span bytes)
         r->mixes = mixes;
         r->cap = cap;
     }
-    r->mixes[i].from_step = from_step;
+    r->mixes[i].from_step = order / 2;
     r->n++;
     return mx_mix_decode(bytes, k, &r->mixes[i].version, r->shares + (size_t)i * k, r->err);
 }
@@ -130,7 +131,8 @@ static int replay(struct mx_fill *f, struct mx_err *err)
     }
     rc = replay_start(h, f->step, &from, f->cursors, err);
     if (rc == 0) {
-        rc = mx_catalog_mixes(h->d->catalog, h->id, from, f->step, replay_mix_cb, &r, err);
+        rc = mx_catalog_mixes(h->d->catalog, h->id, 2 * from + 1, 2 * f->step + 1, replay_mix_cb,
+                              &r, err);
     }
     for (uint32_t i = 0; i < r.n; i++) {
         r.mixes[i].shares = r.shares + (size_t)i * k;

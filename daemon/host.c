@@ -291,7 +291,7 @@ static int recover(struct mx_host *h, struct mx_err *err)
         return rc;
     }
     mx_run_view(h->core, &v);
-    rc = mx_catalog_entries(h->d->catalog, h->id, v.applied + 1, fold_cb, &f, err);
+    rc = mx_journal_read(h->d->journal, h->id, v.applied + 1, fold_cb, &f, err);
     if (rc < 0) {
         return rc;
     }

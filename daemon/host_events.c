@@ -220,7 +220,7 @@ int mx_host_append(struct mx_host *h, const struct mx_entry *e, struct mx_req *r
     j->job.puts[n++] = (struct mx_put){.kind = MX_PUT_ENTRY, .run = h->id, .key = e->index,
                                        .bytes = j->bytes, .n = j->n};
     if (mix) {
-        j->job.puts[n++] = (struct mx_put){.kind = MX_PUT_MIX, .run = h->id, .key = e->step,
+        j->job.puts[n++] = (struct mx_put){.kind = MX_PUT_MIX, .run = h->id, .key = 2 * e->step,
                                            .bytes = j->mix, .n = mix_n};
     }
     j->job.n_puts = n;

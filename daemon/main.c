@@ -252,7 +252,7 @@ static int start_threads(struct mx_daemon *d, struct mx_err *err)
 
     if ((rc = mx_inbox_init(&d->inbox, &d->loop, err)) < 0 ||
         (rc = mx_net_new(&d->loop, &net, &d->net, err)) < 0 ||
-        (rc = mx_writer_start(d->catalog, &d->inbox, &d->writer, err)) < 0) {
+        (rc = mx_writer_start(d->journal, &d->inbox, &d->writer, err)) < 0) {
         return rc;
     }
     d->replies = mx_reply_pool_new();
@@ -355,6 +355,7 @@ static int start(struct mx_daemon *d, struct mx_err *err)
         (rc = mx_store_lock(d->config.data, &d->lock_fd, err)) < 0) {
         return rc;
     }
+    d->journal = mx_journal_of_catalog(d->catalog);
     (void)snprintf(path, sizeof path, "%s/shards", d->config.data);
     if ((rc = mx_shardset_new(path, (uint32_t)d->config.open_shards, d->config.cache_mib << 20,
                               &d->shards, err)) < 0 ||

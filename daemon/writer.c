@@ -17,7 +17,7 @@ struct mx_writer_thread {
     bool stop;
     struct mx_writer_stats stats;
     /* the thread's own */
-    struct mx_catalog *catalog;
+    struct mx_journal *journal;
     struct mx_inbox *inbox;
     struct mx_put puts[GROUP_PUTS];
     struct mx_err err;
@@ -56,7 +56,7 @@ static void commit_group(struct mx_writer_thread *w, struct mx_job *group, size_
     int rc = w->stats.broken;
 
     if (rc == 0) {
-        rc = mx_catalog_commit(w->catalog, w->puts, n_puts, &w->err);
+        rc = mx_journal_append(w->journal, w->puts, n_puts, &w->err);
         if (rc != 0) {
             mx_log(MX_LOG_ERROR, "journal.broken",
                    "error=\"%s\" effect=\"nothing more is written until a restart\"", w->err.text);
@@ -106,7 +106,7 @@ static void writer_main(void *arg)
     }
 }
 
-int mx_writer_start(struct mx_catalog *catalog, struct mx_inbox *inbox,
+int mx_writer_start(struct mx_journal *journal, struct mx_inbox *inbox,
                     struct mx_writer_thread **ret, struct mx_err *err)
 {
     struct mx_writer_thread *w = calloc(1, sizeof *w);
@@ -116,7 +116,7 @@ int mx_writer_start(struct mx_catalog *catalog, struct mx_inbox *inbox,
         return mx_fail(err, MX_ENOMEM, "no memory for the writer");
     }
     w->tail = &w->head;
-    w->catalog = catalog;
+    w->journal = journal;
     w->inbox = inbox;
     if ((rc = uv_mutex_init(&w->lock)) != 0 || (rc = uv_cond_init(&w->wake)) != 0 ||
         (rc = uv_thread_create(&w->thread, writer_main, w)) != 0) {

@@ -1,14 +1,14 @@
-/* writer.h - the one thread that commits to the catalog; many jobs, one transaction.
+/* writer.h - the one thread that appends to the journal; many jobs, one group.
  *
  * The loop puts jobs; the thread takes all that are queued, commits them together and puts them
  * into the inbox, so that their `done` runs on the loop, in order. A commit that fails breaks the
  * writer for good: the failed jobs and all later ones come back with the error and nothing more is
- * written, since LMDB can't be trusted after a failed sync. */
+ * written, since what a failed sync left behind can't be trusted. */
 #ifndef MX_DAEMON_WRITER_H
 #define MX_DAEMON_WRITER_H
 
 #include "daemon/inbox.h"
-#include "store/catalog.h"
+#include "store/journal.h"
 
 #define MX_JOB_PUTS 4
 
@@ -24,7 +24,7 @@ struct mx_job {
 
 struct mx_writer_thread;
 
-int mx_writer_start(struct mx_catalog *catalog, struct mx_inbox *inbox,
+int mx_writer_start(struct mx_journal *journal, struct mx_inbox *inbox,
                     struct mx_writer_thread **ret, struct mx_err *err) MX_MUST_CHECK;
 void mx_writer_put(struct mx_writer_thread *w, struct mx_job *job); /* the loop */
 /* Commits what is queued and ends the thread; completions are in the inbox when it returns. */

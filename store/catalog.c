@@ -98,6 +98,38 @@ int mx_records_remove(struct mx_catalog *c, struct mx_kv_txn *t, enum mx_table t
     return rc == 1 ? 0 : rc;
 }
 
+int mx_walk_open(struct mx_catalog *c, enum mx_table table, struct mx_record_walk *ret,
+                 struct mx_err *err)
+{
+    int rc;
+
+    *ret = (struct mx_record_walk){0};
+    rc = mx_kv_begin(c->kv, false, &ret->txn, err);
+    if (rc == 0) {
+        rc = mx_kv_cursor_open(&ret->txn, c->tables[table], &ret->cursor, err);
+        if (rc != 0) {
+            mx_kv_abort(&ret->txn);
+        }
+    }
+    return rc;
+}
+
+void mx_walk_close(struct mx_record_walk *w)
+{
+    mx_kv_cursor_close(&w->cursor);
+    mx_kv_abort(&w->txn);
+}
+
+int mx_record_last(struct mx_kv_cursor *cursor, uint32_t run, uint64_t number, uint64_t *ret,
+                   struct mx_span *ret_key, struct mx_span *ret_value, struct mx_err *err)
+{
+    uint8_t key[MX_CATALOG_KEY_MAX];
+    size_t n = mx_key_u32_u64(run, number, key);
+    int moved = mx_kv_seek_last_at(cursor, key, n, ret_key, ret_value, err);
+
+    return moved == 1 && !mx_key_parse_u32_u64(*ret_key, run, ret) ? 0 : moved;
+}
+
 int mx_meta_get(struct mx_catalog *c, struct mx_kv_txn *t, const char *name, uint64_t *ret,
                 struct mx_err *err)
 {
@@ -139,10 +171,15 @@ static int check_format(struct mx_catalog *c, struct mx_kv_txn *t, struct mx_err
                                  mx_span_of(MX_META_FORMAT, strlen(MX_META_FORMAT)),
                                  "its length is wrong", err);
     }
-    if (f.version != MX_CATALOG_FORMAT) {
+    if (f.version < MX_CATALOG_FORMAT) {
         return mx_fail(err, MX_EVERSION,
-                       "%s: is in version %u of the store's format; this program knows version %u",
-                       mx_kv_path(c->kv), f.version, MX_CATALOG_FORMAT);
+                       "%s: made by an older mixd (store format %u; this one writes %u): ingest "
+                       "again into a new folder", mx_kv_path(c->kv), f.version, MX_CATALOG_FORMAT);
+    }
+    if (f.version > MX_CATALOG_FORMAT) {
+        return mx_fail(err, MX_EVERSION,
+                       "%s: made by a newer mixd (store format %u, this one knows %u): use that "
+                       "one", mx_kv_path(c->kv), f.version, MX_CATALOG_FORMAT);
     }
     c->store_id = f.store_id;
     return 0;
@@ -272,6 +309,8 @@ int mx_catalog_open(const char *dir, bool create, struct mx_catalog **ret, struc
     if (c == NULL) {
         return mx_fail(err, MX_ENOMEM, "%s: out of memory", dir);
     }
+    c->journal.ops = &mx_catalog_journal_ops;
+    (void)pthread_mutex_init(&c->watch_lock, NULL);
     rc = open_env(path, create, c, err);
     if (rc != 0) {
         mx_catalog_close(c);
@@ -285,6 +324,7 @@ void mx_catalog_close(struct mx_catalog *c)
 {
     if (c != NULL) {
         mx_kv_close(c->kv);
+        (void)pthread_mutex_destroy(&c->watch_lock);
         free(c->scratch);
         free(c);
     }

@@ -1,20 +1,23 @@
-/* catalog.h - the small, durable environment: domains, shards, runs, journals, mixes, snapshots.
+/* catalog.h - the small, durable environment: domains, shards, runs, and the embedded journal with
+ * what is derived from it.
  *
  * One LMDB environment (DIR/catalog), synchronous commits, its map size set once. Several processes
  * may have it open: the daemon, and an ingest or mixctl beside it. Every record carries a checksum
- * bound to its key. What is written here is the truth; the mixes and snapshots are indexes derived
- * from the journals so that old steps can be planned without reading all of one.
+ * bound to its key. What is written here is the truth; mixes, snapshots and reports are indexes
+ * derived from the journals so that old steps can be planned, and old reports answered, without
+ * reading all of one.
  *
- * Threads: reads from any thread (each call is one short transaction); mx_catalog_commit from the
- * one writer thread of a process. A failed commit other than MX_EFULL must be taken as fatal by the
- * daemon: LMDB goes on after an fdatasync error as if nothing had been. */
+ * Threads: reads from any thread (each call is one short transaction); appends to its journal from
+ * the one writer thread of a process. A failed append other than MX_EFULL must be taken as fatal by
+ * the daemon: LMDB goes on after an fdatasync error as if nothing had been. */
 #ifndef MX_STORE_CATALOG_H
 #define MX_STORE_CATALOG_H
 
 #include "proto/wire.h"
+#include "store/journal.h"
 #include "store/shard.h"
 
-#define MX_CATALOG_FORMAT 1u
+#define MX_CATALOG_FORMAT 2u
 
 struct mx_catalog;
 
@@ -83,20 +86,6 @@ int mx_catalog_domain_remove(struct mx_catalog *c, const char *name,
                              struct mx_err *err) MX_MUST_CHECK;
 
 /* ---- runs ---- */
-struct mx_run_record {
-    uint32_t id;                 /* from 1, never reused */
-    char name[MX_NAME_MAX + 1];
-    uint64_t created_ms;
-    char *config;                /* the JSON as given; owned by whoever filled the record */
-    size_t config_bytes;
-    uint32_t k;
-    struct mx_run_domain {
-        uint32_t id;             /* catalog id */
-        uint32_t shards;         /* the run uses shards 0 .. shards-1 of it */
-    } *domains;                  /* owned likewise; k */
-};
-
-void mx_run_record_clear(struct mx_run_record *r); /* frees what it owns */
 /* The id that a new run must have: one more than any run ever had. */
 int mx_catalog_next_run(struct mx_catalog *c, uint32_t *ret, struct mx_err *err) MX_MUST_CHECK;
 /* Each run in order of ids until cb returns nonzero, which is returned; the record is borrowed for
@@ -104,44 +93,27 @@ int mx_catalog_next_run(struct mx_catalog *c, uint32_t *ret, struct mx_err *err)
 int mx_catalog_runs(struct mx_catalog *c, int (*cb)(void *arg, const struct mx_run_record *r),
                     void *arg, struct mx_err *err) MX_MUST_CHECK;
 
-/* ---- writing: everything that one group commit holds ---- */
-enum mx_put_kind {
-    MX_PUT_RUN,      /* a new run: record; MX_EEXISTS if its name is taken or its id has ever been
-                        used, MX_ENOTFOUND if a domain or a shard of it isn't there */
-    MX_PUT_ENTRY,    /* journal: key (run, index), bytes; MX_EEXISTS unless index is the next (the
-                        first is 1), MX_ENOTFOUND if there is no such run */
-    MX_PUT_MIX,      /* key (run, step): bytes; replaces one of the same step */
-    MX_PUT_SNAPSHOT, /* key (run, step): bytes; replaces */
-    MX_PUT_REMOVE,   /* removes a run and all that is keyed by it (entries, mixes, snapshots) */
-};
+/* ---- the journal and what is derived from it ---- */
+/* The journal that is in this catalog; lives as long. */
+struct mx_journal *mx_journal_of_catalog(struct mx_catalog *c);
 
-struct mx_put {
-    enum mx_put_kind kind;
-    uint32_t run;
-    uint64_t key;      /* index or step */
-    const void *bytes; /* borrowed for the call */
-    size_t n;
-    const struct mx_run_record *record; /* MX_PUT_RUN */
-};
-
-/* All of it durable, or none. */
-int mx_catalog_commit(struct mx_catalog *c, const struct mx_put *puts, size_t n,
-                      struct mx_err *err) MX_MUST_CHECK;
-
-/* ---- reading what commits wrote ---- */
-/* Entries of a run from an index on, in order, until cb returns nonzero (returned). bytes are
- * borrowed for the call. A checksum that fails or an index that is missing: MX_EDAMAGED with the
- * index. */
-int mx_catalog_entries(struct mx_catalog *c, uint32_t run, uint64_t from,
-                       int (*cb)(void *arg, uint64_t index, struct mx_span bytes), void *arg,
-                       struct mx_err *err) MX_MUST_CHECK;
-/* Mixes of a run: the last one at or before `from` and all later ones up to and with `to`, rising,
- * until cb returns nonzero (returned). */
+/* Mixes of a run by their order, a number that the daemon chooses: the last one at or before `from`
+ * and all later ones up to and with `to`, rising, until cb returns nonzero (returned). bytes are
+ * borrowed for the call, here and below. */
 int mx_catalog_mixes(struct mx_catalog *c, uint32_t run, uint64_t from, uint64_t to,
-                     int (*cb)(void *arg, uint64_t step, struct mx_span bytes), void *arg,
+                     int (*cb)(void *arg, uint64_t order, struct mx_span bytes), void *arg,
                      struct mx_err *err) MX_MUST_CHECK;
 /* The snapshot with the largest step <= step, malloc'ed into *ret; MX_ENOTFOUND if none. */
 int mx_catalog_snapshot(struct mx_catalog *c, uint32_t run, uint64_t step, uint64_t *ret_step,
                         uint8_t **ret, size_t *ret_n, struct mx_err *err) MX_MUST_CHECK;
+/* Snapshots of a run with from_step <= step <= to_step, rising, until cb returns nonzero
+ * (returned). */
+int mx_catalog_snapshots(struct mx_catalog *c, uint32_t run, uint64_t from_step, uint64_t to_step,
+                         int (*cb)(void *arg, uint64_t step, struct mx_span bytes), void *arg,
+                         struct mx_err *err) MX_MUST_CHECK;
+/* The report of a rank for a step, copied into buf; MX_ENOTFOUND if none, MX_EINVALID if it is
+ * longer than room. */
+int mx_catalog_report(struct mx_catalog *c, uint32_t run, uint64_t step, uint32_t rank, void *buf,
+                      size_t room, size_t *ret_n, struct mx_err *err) MX_MUST_CHECK;
 
 #endif

@@ -61,6 +61,14 @@ size_t mx_key_u32_u64(uint32_t a, uint64_t b, uint8_t ret[MX_CATALOG_KEY_MAX])
     return 12;
 }
 
+size_t mx_key_u32_u64_u32(uint32_t a, uint64_t b, uint32_t c, uint8_t ret[MX_CATALOG_KEY_MAX])
+{
+    size_t n = mx_key_u32_u64(a, b, ret);
+
+    big_endian(c, 4, ret + n);
+    return n + 4;
+}
+
 bool mx_key_parse_u32_u64(struct mx_span key, uint32_t a, uint64_t *ret)
 {
     if (key.n != 12 || from_big_endian(key.p, 4) != a) {
@@ -83,6 +91,9 @@ void mx_key_text(enum mx_table t, struct mx_span key, char *ret, size_t n)
     } else if (key.n == 8 || key.n == 12) {
         (void)snprintf(ret, n, "%" PRIu64 "/%" PRIu64, from_big_endian(key.p, 4),
                        from_big_endian(key.p + 4, key.n - 4));
+    } else if (key.n == 16) {
+        (void)snprintf(ret, n, "%" PRIu64 "/%" PRIu64 "/%" PRIu64, from_big_endian(key.p, 4),
+                       from_big_endian(key.p + 4, 8), from_big_endian(key.p + 12, 4));
     } else {
         (void)snprintf(ret, n, "with a key of %zu bytes", key.n);
     }

@@ -20,7 +20,8 @@
     X(RUN_NAMES, "run-names")                                                                     \
     X(JOURNAL, "journal")                                                                         \
     X(MIXES, "mixes")                                                                             \
-    X(SNAPSHOTS, "snapshots")
+    X(SNAPSHOTS, "snapshots")                                                                     \
+    X(REPORTS, "reports")
 
 enum mx_table {
 #define MX_TABLE_ENUM(id, name) MX_TABLE_##id,
@@ -31,12 +32,14 @@ enum mx_table {
 
 const char *mx_table_name(enum mx_table t);
 
-/* Keys of numbers: 4 bytes, 8, or 4 and 8, big-endian. Text keys are the bytes of the text. */
-#define MX_CATALOG_KEY_MAX 12u
+/* Keys of numbers: 4 bytes, 8, 4 and 8, or 4, 8 and 4, big-endian. Text keys are the bytes of the
+ * text. */
+#define MX_CATALOG_KEY_MAX 16u
 size_t mx_key_u32(uint32_t a, uint8_t ret[MX_CATALOG_KEY_MAX]);
 size_t mx_key_u64(uint64_t a, uint8_t ret[MX_CATALOG_KEY_MAX]);
 size_t mx_key_u32_u32(uint32_t a, uint32_t b, uint8_t ret[MX_CATALOG_KEY_MAX]);
 size_t mx_key_u32_u64(uint32_t a, uint64_t b, uint8_t ret[MX_CATALOG_KEY_MAX]);
+size_t mx_key_u32_u64_u32(uint32_t a, uint64_t b, uint32_t c, uint8_t ret[MX_CATALOG_KEY_MAX]);
 /* The second number of an mx_key_u32_u64 whose first is `a`; false if it is no such key. */
 bool mx_key_parse_u32_u64(struct mx_span key, uint32_t a, uint64_t *ret);
 /* A key as people read it, for errors. */

@@ -1,4 +1,5 @@
-/* catalog_runs.c - runs, journals, mixes and snapshots in the catalog (catalog.h). */
+/* catalog_runs.c - runs, and what is derived from their journals: mixes, snapshots and reports
+ * (catalog.h); the group commit. Entries are the business of journal_catalog.c. */
 #include "store/catalog_impl.h"
 
 #include <inttypes.h>
@@ -187,46 +188,46 @@ static int need_run(struct mx_catalog *c, struct mx_kv_txn *t, uint32_t run, str
     return rc == MX_ENOTFOUND ? mx_fail(err, MX_ENOTFOUND, "there is no run with id %u", run) : rc;
 }
 
-/* The last record of a run at or before `number`: 1, or 0 if there is none, or a code. The key that
- * was found stays in *cursor. */
-static int seek_last(struct mx_kv_cursor *cursor, uint32_t run, uint64_t number, uint64_t *ret,
-                     struct mx_span *ret_key, struct mx_span *ret_value, struct mx_err *err)
+/* The index of a report's entry, which its payload begins with. */
+static int report_index(struct mx_catalog *c, struct mx_span key, struct mx_span payload,
+                        uint64_t *ret, struct mx_err *err)
 {
-    uint8_t key[MX_CATALOG_KEY_MAX];
-    size_t n = mx_key_u32_u64(run, number, key);
-    int moved = mx_kv_seek_last_at(cursor, key, n, ret_key, ret_value, err);
-
-    return moved == 1 && !mx_key_parse_u32_u64(*ret_key, run, ret) ? 0 : moved;
+    if (payload.n < 8) {
+        return mx_record_damaged(c, MX_TABLE_REPORTS, key, "it is too short", err);
+    }
+    *ret = mx_load_u64(payload.p);
+    return 0;
 }
 
-static int put_entry(struct mx_catalog *c, struct mx_kv_txn *t, const struct mx_put *p,
-                     struct mx_err *err)
+static int put_report(struct mx_catalog *c, struct mx_kv_txn *t, const struct mx_put *p,
+                      struct mx_err *err)
 {
     uint8_t key[MX_CATALOG_KEY_MAX];
-    size_t n = mx_key_u32_u64(p->run, p->key, key);
-    struct mx_kv_cursor cursor = {0};
-    struct mx_span k = {NULL, 0}, v = {NULL, 0};
-    uint64_t last = 0;
-    int rc = mx_kv_cursor_open(t, c->tables[MX_TABLE_JOURNAL], &cursor, err);
+    size_t n = mx_key_u32_u64_u32(p->run, p->key, p->rank, key);
+    struct mx_span v;
+    uint64_t index = 0;
+    int rc;
 
-    if (rc == 0) {
-        rc = seek_last(&cursor, p->run, UINT64_MAX, &last, &k, &v, err);
-        mx_kv_cursor_close(&cursor);
+    if (p->n < 8) {
+        return mx_fail(err, MX_EINVALID, "run %u: a report of %zu bytes names no entry", p->run,
+                       p->n);
     }
-    if (rc < 0) {
+    rc = mx_record_get(c, t, MX_TABLE_REPORTS, key, n, &v, err);
+    if (rc == 0) {
+        rc = report_index(c, mx_span_of(key, n), v, &index, err);
+        if (rc != 0 || index >= p->floor) {
+            return rc;
+        }
+    } else if (rc != MX_ENOTFOUND) {
         return rc;
     }
-    if (p->key != last + 1) {
-        return mx_fail(err, MX_EEXISTS,
-                       "entry %" PRIu64 " of run %u can't be appended: the next is %" PRIu64,
-                       p->key, p->run, last + 1);
-    }
-    return mx_record_put(c, t, MX_TABLE_JOURNAL, key, n, p->bytes, p->n, true, err);
+    return mx_record_put(c, t, MX_TABLE_REPORTS, key, n, p->bytes, p->n, false, err);
 }
 
 static int remove_run(struct mx_catalog *c, struct mx_kv_txn *t, uint32_t run, struct mx_err *err)
 {
-    static const enum mx_table keyed[] = {MX_TABLE_JOURNAL, MX_TABLE_MIXES, MX_TABLE_SNAPSHOTS};
+    static const enum mx_table keyed[] = {MX_TABLE_JOURNAL, MX_TABLE_MIXES, MX_TABLE_SNAPSHOTS,
+                                          MX_TABLE_REPORTS};
     uint8_t key[MX_CATALOG_KEY_MAX];
     char name[MX_NAME_MAX + 1];
     size_t n = mx_key_u32(run, key), name_n;
@@ -252,34 +253,43 @@ static int remove_run(struct mx_catalog *c, struct mx_kv_txn *t, uint32_t run, s
     return rc;
 }
 
-static int put_one(struct mx_catalog *c, struct mx_kv_txn *t, const struct mx_put *p,
-                   struct mx_err *err)
+static int put_bytes(struct mx_catalog *c, struct mx_kv_txn *t, enum mx_table table, size_t max,
+                     const struct mx_put *p, struct mx_err *err)
 {
-    enum mx_table table = p->kind == MX_PUT_MIX ? MX_TABLE_MIXES : MX_TABLE_SNAPSHOTS;
     uint8_t key[MX_CATALOG_KEY_MAX];
-    size_t max = p->kind == MX_PUT_ENTRY ? MX_ENTRY_MAX : MX_SNAPSHOT_MAX;
-    int rc;
 
-    if (p->kind == MX_PUT_RUN) {
-        return put_run(c, t, p->record, err);
-    }
-    rc = need_run(c, t, p->run, err);
-    if (rc != 0) {
-        return rc;
-    }
-    if (p->kind == MX_PUT_REMOVE) {
-        return remove_run(c, t, p->run, err);
-    }
     if (p->n > max) {
         return mx_fail(err, MX_EINVALID, "run %u: a record of %zu bytes is more than %zu", p->run,
                        p->n, max);
     }
-    if (p->kind == MX_PUT_ENTRY) {
-        return put_entry(c, t, p, err);
+    if (table == MX_TABLE_JOURNAL) {
+        return mx_entry_put(c, t, p, err);
     }
-    MX_REQUIRE(p->kind == MX_PUT_MIX || p->kind == MX_PUT_SNAPSHOT);
+    if (table == MX_TABLE_REPORTS) {
+        return put_report(c, t, p, err);
+    }
     return mx_record_put(c, t, table, key, mx_key_u32_u64(p->run, p->key, key), p->bytes, p->n,
                          false, err);
+}
+
+static int put_one(struct mx_catalog *c, struct mx_kv_txn *t, const struct mx_put *p,
+                   struct mx_err *err)
+{
+    int rc = p->kind == MX_PUT_RUN ? 0 : need_run(c, t, p->run, err);
+
+    if (rc != 0) {
+        return rc;
+    }
+    switch (p->kind) {
+    case MX_PUT_RUN: return put_run(c, t, p->record, err);
+    case MX_PUT_ENTRY: return put_bytes(c, t, MX_TABLE_JOURNAL, MX_ENTRY_MAX, p, err);
+    case MX_PUT_MIX: return put_bytes(c, t, MX_TABLE_MIXES, MX_SNAPSHOT_MAX, p, err);
+    case MX_PUT_SNAPSHOT: return put_bytes(c, t, MX_TABLE_SNAPSHOTS, MX_SNAPSHOT_MAX, p, err);
+    case MX_PUT_REPORT: return put_bytes(c, t, MX_TABLE_REPORTS, MX_ENTRY_MAX, p, err);
+    case MX_PUT_COMPACT: return mx_entries_compact(c, t, p, err);
+    case MX_PUT_REMOVE: return remove_run(c, t, p->run, err);
+    }
+    MX_UNREACHABLE("a put of no kind");
 }
 
 int mx_catalog_commit(struct mx_catalog *c, const struct mx_put *puts, size_t n,
@@ -303,115 +313,79 @@ int mx_catalog_commit(struct mx_catalog *c, const struct mx_put *puts, size_t n,
 
 /* ---- reading ---- */
 
-struct reader {
-    struct mx_kv_txn txn;
-    struct mx_kv_cursor cursor;
-    struct mx_span key, value;
-};
-
-static int reader_open(struct mx_catalog *c, enum mx_table table, struct reader *r,
-                       struct mx_err *err)
-{
-    int rc;
-
-    *r = (struct reader){0};
-    rc = mx_kv_begin(c->kv, false, &r->txn, err);
-    if (rc == 0) {
-        rc = mx_kv_cursor_open(&r->txn, c->tables[table], &r->cursor, err);
-        if (rc != 0) {
-            mx_kv_abort(&r->txn);
-        }
-    }
-    return rc;
-}
-
-static void reader_close(struct reader *r)
-{
-    mx_kv_cursor_close(&r->cursor);
-    mx_kv_abort(&r->txn);
-}
-
-int mx_catalog_entries(struct mx_catalog *c, uint32_t run, uint64_t from,
-                       int (*cb)(void *arg, uint64_t index, struct mx_span bytes), void *arg,
-                       struct mx_err *err)
+/* Records of a run from `first` to `last`, in a table keyed by both. */
+static int walk_range(struct mx_catalog *c, struct mx_record_walk *w, enum mx_table table,
+                      uint32_t run, uint64_t first, uint64_t last,
+                      int (*cb)(void *arg, uint64_t number, struct mx_span bytes), void *arg,
+                      struct mx_err *err)
 {
     uint8_t key[MX_CATALOG_KEY_MAX];
-    struct reader r;
     struct mx_span v;
-    uint64_t index, next = from > 0 ? from : 1;
-    int moved, rc = reader_open(c, MX_TABLE_JOURNAL, &r, err);
+    uint64_t at = 0;
+    int rc, moved = mx_kv_seek_first_at(&w->cursor, key, mx_key_u32_u64(run, first, key), &w->key,
+                                        &w->value, err);
 
-    if (rc != 0) {
-        return rc;
-    }
-    moved = mx_kv_seek_first_at(&r.cursor, key, mx_key_u32_u64(run, next, key), &r.key, &r.value,
-                                err);
-    while (moved == 1 && rc == 0 && mx_key_parse_u32_u64(r.key, run, &index)) {
-        if (index != next) {
-            rc = mx_record_damaged(c, MX_TABLE_JOURNAL,
-                                   mx_span_of(key, mx_key_u32_u64(run, next, key)),
-                                   "it isn't there, but later ones are", err);
-            break;
-        }
-        rc = mx_record_open(c, MX_TABLE_JOURNAL, r.key, r.value, &v, err);
+    while (moved == 1 && mx_key_parse_u32_u64(w->key, run, &at) && at <= last) {
+        rc = mx_record_open(c, table, w->key, w->value, &v, err);
         if (rc == 0) {
-            rc = cb(arg, index, v);
+            rc = cb(arg, at, v);
         }
-        if (rc == 0) {
-            next++;
-            moved = mx_kv_next(&r.cursor, &r.key, &r.value, err);
+        if (rc != 0) {
+            return rc;
         }
+        moved = mx_kv_next(&w->cursor, &w->key, &w->value, err);
     }
-    reader_close(&r);
-    return rc == 0 && moved < 0 ? moved : rc;
+    return moved < 0 ? moved : 0;
 }
 
 int mx_catalog_mixes(struct mx_catalog *c, uint32_t run, uint64_t from, uint64_t to,
-                     int (*cb)(void *arg, uint64_t step, struct mx_span bytes), void *arg,
+                     int (*cb)(void *arg, uint64_t order, struct mx_span bytes), void *arg,
                      struct mx_err *err)
 {
-    uint8_t key[MX_CATALOG_KEY_MAX];
-    struct reader r;
-    struct mx_span v;
-    uint64_t step = 0;
-    int moved, rc = reader_open(c, MX_TABLE_MIXES, &r, err);
+    struct mx_record_walk w;
+    uint64_t order = 0;
+    int moved, rc = mx_walk_open(c, MX_TABLE_MIXES, &w, err);
 
     if (rc != 0) {
         return rc;
     }
-    moved = seek_last(&r.cursor, run, from, &step, &r.key, &r.value, err);
-    if (moved == 0) {
-        moved = mx_kv_seek_first_at(&r.cursor, key, mx_key_u32_u64(run, from, key), &r.key,
-                                    &r.value, err);
+    moved = mx_record_last(&w.cursor, run, from, &order, &w.key, &w.value, err);
+    rc = moved < 0 ? moved : walk_range(c, &w, MX_TABLE_MIXES, run, moved == 1 ? order : from, to,
+                                        cb, arg, err);
+    mx_walk_close(&w);
+    return rc;
+}
+
+int mx_catalog_snapshots(struct mx_catalog *c, uint32_t run, uint64_t from_step, uint64_t to_step,
+                         int (*cb)(void *arg, uint64_t step, struct mx_span bytes), void *arg,
+                         struct mx_err *err)
+{
+    struct mx_record_walk w;
+    int rc = mx_walk_open(c, MX_TABLE_SNAPSHOTS, &w, err);
+
+    if (rc != 0) {
+        return rc;
     }
-    while (moved == 1 && rc == 0 && mx_key_parse_u32_u64(r.key, run, &step) && step <= to) {
-        rc = mx_record_open(c, MX_TABLE_MIXES, r.key, r.value, &v, err);
-        if (rc == 0) {
-            rc = cb(arg, step, v);
-        }
-        if (rc == 0) {
-            moved = mx_kv_next(&r.cursor, &r.key, &r.value, err);
-        }
-    }
-    reader_close(&r);
-    return rc == 0 && moved < 0 ? moved : rc;
+    rc = walk_range(c, &w, MX_TABLE_SNAPSHOTS, run, from_step, to_step, cb, arg, err);
+    mx_walk_close(&w);
+    return rc;
 }
 
 int mx_catalog_snapshot(struct mx_catalog *c, uint32_t run, uint64_t step, uint64_t *ret_step,
                         uint8_t **ret, size_t *ret_n, struct mx_err *err)
 {
-    struct reader r;
+    struct mx_record_walk w;
     struct mx_span v = {NULL, 0};
     uint8_t *copy = NULL;
     uint64_t found = 0;
-    int rc = reader_open(c, MX_TABLE_SNAPSHOTS, &r, err);
+    int rc = mx_walk_open(c, MX_TABLE_SNAPSHOTS, &w, err);
 
     if (rc != 0) {
         return rc;
     }
-    rc = seek_last(&r.cursor, run, step, &found, &r.key, &r.value, err);
+    rc = mx_record_last(&w.cursor, run, step, &found, &w.key, &w.value, err);
     if (rc == 1) {
-        rc = mx_record_open(c, MX_TABLE_SNAPSHOTS, r.key, r.value, &v, err);
+        rc = mx_record_open(c, MX_TABLE_SNAPSHOTS, w.key, w.value, &v, err);
     } else if (rc == 0) {
         rc = mx_fail(err, MX_ENOTFOUND, "run %u has no snapshot at or before step %" PRIu64, run,
                      step);
@@ -425,6 +399,37 @@ int mx_catalog_snapshot(struct mx_catalog *c, uint32_t run, uint64_t step, uint6
         *ret = copy;
         *ret_n = v.n;
     }
-    reader_close(&r);
+    mx_walk_close(&w);
+    return rc;
+}
+
+int mx_catalog_report(struct mx_catalog *c, uint32_t run, uint64_t step, uint32_t rank, void *buf,
+                      size_t room, size_t *ret_n, struct mx_err *err)
+{
+    uint8_t key[MX_CATALOG_KEY_MAX];
+    size_t n = mx_key_u32_u64_u32(run, step, rank, key);
+    struct mx_kv_txn t = {0};
+    struct mx_span v = {NULL, 0};
+    uint64_t index;
+    int rc = mx_kv_begin(c->kv, false, &t, err);
+
+    if (rc != 0) {
+        return rc;
+    }
+    rc = mx_record_get(c, &t, MX_TABLE_REPORTS, key, n, &v, err);
+    if (rc == MX_ENOTFOUND) {
+        rc = mx_fail(err, rc, "run %u has no report of rank %u for step %" PRIu64, run, rank, step);
+    } else if (rc == 0) {
+        rc = report_index(c, mx_span_of(key, n), v, &index, err);
+    }
+    if (rc == 0 && v.n > room) {
+        rc = mx_fail(err, MX_EINVALID, "run %u: the report of rank %u for step %" PRIu64
+                     " has %zu bytes, not up to %zu", run, rank, step, v.n, room);
+    }
+    if (rc == 0) {
+        memcpy(buf, v.p, v.n);
+        *ret_n = v.n;
+    }
+    mx_kv_abort(&t);
     return rc;
 }

@@ -50,7 +50,7 @@ int add_run(struct mx_catalog *c, uint32_t id, const char *name, uint32_t domain
     struct mx_put p = {.kind = MX_PUT_RUN, .run = id, .record = &r};
 
     (void)snprintf(r.name, sizeof r.name, "%s", name);
-    return mx_catalog_commit(c, &p, 1, err);
+    return mx_journal_append(mx_journal_of_catalog(c), &p, 1, err);
 }
 
 int put(struct mx_catalog *c, enum mx_put_kind kind, uint32_t run, uint64_t key,
@@ -58,7 +58,7 @@ int put(struct mx_catalog *c, enum mx_put_kind kind, uint32_t run, uint64_t key,
 {
     struct mx_put p = {.kind = kind, .run = run, .key = key, .bytes = text, .n = strlen(text)};
 
-    return mx_catalog_commit(c, &p, 1, err);
+    return mx_journal_append(mx_journal_of_catalog(c), &p, 1, err);
 }
 
 int log_cb(void *arg, uint64_t key, struct mx_span bytes)

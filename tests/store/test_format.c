@@ -290,6 +290,30 @@ static void test_golden(void **state)
                              span_of("entry", 5)), 0x7e58fbd3dacefd36u);
 }
 
+/* Likewise: the catalog's version, a journal's base, a mix and a report. */
+static void test_golden_catalog(void **state)
+{
+    struct mx_store_format f = {.version = MX_CATALOG_FORMAT, .store_id = 0x1122334455667788,
+                                .created_ms = 1700000000000};
+    uint8_t key[MX_CATALOG_KEY_MAX], b[MX_FORMAT_BYTES];
+    size_t n;
+
+    (void)state;
+    mx_store_format_encode(&f, b);
+    assert_int_equal(mx_seal(MX_TABLE_META, span_of("format", 6), span_of(b, sizeof b)),
+                     0x949b3966bb420a63u);
+    n = mx_key_u32_u64(1, 0, key);
+    mx_store_u64(b, 4097);
+    assert_int_equal(mx_seal(MX_TABLE_JOURNAL, span_of(key, n), span_of(b, 8)),
+                     0x55efad2acad148b8u);
+    n = mx_key_u32_u64(1, 601, key);
+    assert_int_equal(mx_seal(MX_TABLE_MIXES, span_of(key, n), span_of("mix", 3)),
+                     0x52bc989009ec7068u);
+    n = mx_key_u32_u64_u32(1, 300, 7, key);
+    assert_int_equal(mx_seal(MX_TABLE_REPORTS, span_of(key, n),
+                             span_of("\11\0\0\0\0\0\0\0report", 14)), 0x1081b68605736ae6u);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -297,6 +321,7 @@ int main(void)
         cmocka_unit_test(test_block),   cmocka_unit_test(test_group_and_origins),
         cmocka_unit_test(test_origins), cmocka_unit_test(test_keys),
         cmocka_unit_test(test_catalog_records), cmocka_unit_test(test_golden),
+        cmocka_unit_test(test_golden_catalog),
     };
     return cmocka_run_group_tests_name("store-format", tests, NULL, NULL);
 }
