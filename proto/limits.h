@@ -56,6 +56,11 @@
 /* Documents of one shard that one record describes: its offsets fill one page of 4096 bytes, which
  * is what a look-up on the serving path verifies. */
 #define MX_GROUP_DOCUMENTS 1000u
+/* Entries of one record of a shard's index of ids: likewise one page. */
+#define MX_IDS_ENTRIES 254u
+/* Documents at which an ingest seals a shard whatever its size: the index of their ids is sorted in
+ * memory, 16 bytes each and as many again while that goes on. */
+#define MX_SHARD_DOCUMENTS 2097152u
 /* A zstd dictionary; zstd's own advice is some 100 KiB. */
 #define MX_DICTIONARY_MAX 1048576u
 /* Samples from which a dictionary is trained: zstd advises a hundred times its size. */

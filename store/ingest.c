@@ -122,12 +122,13 @@ static int seal(struct ingest *g, struct mx_err *err)
 }
 
 /* At a block's end: is the shard large enough? Its tokens count, or, where documents are tiny, what
- * their records take. */
+ * their records take, and how many there are. */
 static bool is_large(const struct ingest *g)
 {
     uint64_t bytes = mx_shard_writer_token_count(g->writer) * g->domain.width;
 
-    return bytes >= g->o.shard_bytes || mx_shard_writer_bytes(g->writer) / 2 >= g->o.shard_bytes;
+    return bytes >= g->o.shard_bytes || mx_shard_writer_bytes(g->writer) / 2 >= g->o.shard_bytes ||
+           mx_shard_writer_document_count(g->writer) >= MX_SHARD_DOCUMENTS;
 }
 
 static int tokens_cb(void *arg, const void *tokens, size_t n, struct mx_err *err)

@@ -2,7 +2,6 @@
  *
  * Knows formats, malformed lines and their limit, cancelling and progress; nothing of shards or the
  * catalog. One thread. */
-#include "store/hash.h"
 #include "store/ingest_impl.h"
 #include "store/jsonl.h"
 #include "store/tokenize.h"
@@ -136,27 +135,6 @@ static int end_text(struct mx_walk *w, struct mx_err *err)
     return give_tokens(w, &eod, 1, err);
 }
 
-/* A longer id keeps its beginning, cut between characters, then '~' and the hash of all of it. */
-static void set_id(struct mx_document *d, struct mx_span id)
-{
-    size_t n = id.n;
-
-    if (n > MX_DOC_ID_MAX) {
-        n = MX_DOC_ID_MAX - 17;
-        while (n > 0 && (id.p[n] & 0xc0) == 0x80) {
-            n--;
-        }
-    }
-    if (n > 0) {
-        memcpy(d->id, id.p, n);
-    }
-    if (n < id.n) {
-        n += (size_t)snprintf(d->id + n, 18, "~%016" PRIx64, mx_hash64(id.p, id.n, 0));
-    }
-    d->id[n] = '\0';
-    d->id_len = (uint32_t)n;
-}
-
 /* ---- JSONL ---- */
 
 static int too_many(const struct mx_walk *w, struct mx_err *err)
@@ -245,7 +223,7 @@ static int one_line(struct mx_walk *w, const struct mx_line *line, struct mx_err
     if (r.text.n == 0) {
         return 0;
     }
-    set_id(&d, r.id);
+    mx_document_set_id(&d, r.id.p, r.id.n);
     rc = begin_document(w, &d, err);
     if (rc == 0) {
         rc = give_text(w, r.text, err);

@@ -49,6 +49,10 @@ struct mx_document {
     char id[MX_DOC_ID_MAX + 1]; /* "" if the input gives none */
 };
 
+/* Gives it an id of any length, as a shard keeps it: one of more than MX_DOC_ID_MAX bytes is cut,
+ * between characters, and followed by '~' and the hash of all of it. n = 0: none. */
+void mx_document_set_id(struct mx_document *d, const void *id, size_t n);
+
 /* ---- writing: ingest's thread only ---- */
 struct mx_shard_writer;
 
@@ -68,14 +72,16 @@ int mx_shard_writer_source(struct mx_shard_writer *w, const char *path, uint32_t
                            struct mx_err *err) MX_MUST_CHECK;
 /* Begins a document here: tokens that follow belong to it. Token files without boundaries begin one
  * document per file. doc->first_token and tokens aren't looked at. A document without tokens leaves
- * no trace. */
+ * no trace. MX_EINVALID if it comes before the last one in (source, source_byte): look-ups by
+ * origin rest on that order. */
 int mx_shard_writer_document(struct mx_shard_writer *w, const struct mx_document *doc,
                              struct mx_err *err) MX_MUST_CHECK;
 /* n tokens of `width` bytes in host order. */
 int mx_shard_writer_tokens(struct mx_shard_writer *w, const void *tokens, size_t n,
                            struct mx_err *err) MX_MUST_CHECK;
-/* How large it has become: tokens, bytes on disk about. */
+/* How large it has become: tokens, documents, bytes on disk about. */
 uint64_t mx_shard_writer_token_count(const struct mx_shard_writer *w);
+uint64_t mx_shard_writer_document_count(const struct mx_shard_writer *w);
 uint64_t mx_shard_writer_bytes(const struct mx_shard_writer *w);
 /* Writes what is left, syncs and renames to the final name; the shard is complete on disk but
  * registered nowhere. Frees w in any case. */
@@ -103,7 +109,27 @@ int mx_shard_source(const struct mx_shard *s, uint32_t i, char *buf, size_t n, s
 /* The document that holds a token; the next one is at its first_token + tokens. Any thread. */
 int mx_shard_document_at(const struct mx_shard *s, uint64_t token, struct mx_document *ret,
                          struct mx_err *err) MX_MUST_CHECK;
-/* Reads every block and document and checks all of it; progress may be NULL. */
+/* Look-ups tell cb of each document that they find. It may look into the shard; what it returns, if
+ * not 0, ends the look-up and is returned by it. */
+
+/* The documents that hold a token of [first, first + n), in order. Any thread. */
+int mx_shard_documents(const struct mx_shard *s, uint64_t first, uint64_t n,
+                       int (*cb)(void *arg, const struct mx_document *d), void *arg,
+                       struct mx_err *err) MX_MUST_CHECK;
+/* The documents whose id that is, in order; none is no error. The id is the whole one, or as it is
+ * stored where it is longer than MX_DOC_ID_MAX. Any thread. */
+int mx_shard_find_id(const struct mx_shard *s, const char *id, size_t n,
+                     int (*cb)(void *arg, const struct mx_document *d), void *arg,
+                     struct mx_err *err) MX_MUST_CHECK;
+/* For each source file of that path: the last document of it that begins at or before a byte; none
+ * is no error. The path is the one that was ingested or, without a slash, its last component.
+ * Where the file goes on in another shard, the document may be there: see mx_lookup_origin. Reads
+ * the path of every source. Any thread. */
+int mx_shard_find_origin(const struct mx_shard *s, const char *path, size_t n, uint64_t byte,
+                         int (*cb)(void *arg, const struct mx_document *d), void *arg,
+                         struct mx_err *err) MX_MUST_CHECK;
+/* Reads every block, document and index and checks all of it; progress may be NULL. Takes 16 bytes
+ * of memory for each document that has an id. */
 int mx_shard_verify(const struct mx_shard *s, void (*progress)(void *arg, uint32_t block),
                     void *arg, struct mx_err *err) MX_MUST_CHECK;
 

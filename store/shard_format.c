@@ -3,6 +3,7 @@
 
 #include "store/hash.h"
 
+#include <inttypes.h>
 #include <string.h>
 
 static const char wrong_sum[] = "its checksum is wrong";
@@ -19,7 +20,8 @@ size_t mx_shard_key(enum mx_shard_key_kind kind, uint64_t number, uint8_t ret[MX
     case MX_KEY_BLOCK:
     case MX_KEY_SOURCE: n = 4; break;
     case MX_KEY_GROUP:
-    case MX_KEY_ORIGIN: n = 8; break;
+    case MX_KEY_ORIGIN:
+    case MX_KEY_IDS: n = 8; break;
     }
     for (size_t i = 0; i < n; i++) {
         ret[1 + i] = (uint8_t)(number >> (8 * (n - 1 - i)));
@@ -84,6 +86,7 @@ void mx_shard_header_encode(const struct mx_shard_header *h, uint8_t ret[MX_SHAR
     mx_write_u64(&w, i->digest[0]);
     mx_write_u64(&w, i->digest[1]);
     mx_write_u64(&w, h->groups);
+    mx_write_u64(&w, h->ids);
     MX_REQUIRE(!w.failed && mx_writer_len(&w) == MX_SHARD_HEADER_BYTES);
     put_sum(ret, MX_SHARD_HEADER_BYTES, mx_hash_seed(i->id, MX_KEY_HEADER, 0, 0));
 }
@@ -106,7 +109,7 @@ static const char *header_sense(const struct mx_shard_header *h, uint32_t granul
         return "its tokens don't make its number of blocks";
     }
     if (i->documents == 0 || i->documents > i->tokens || h->groups == 0 ||
-        h->groups > i->documents) {
+        h->groups > i->documents || h->ids > i->documents) {
         return "its number of documents is impossible";
     }
     if (i->width == 2 && i->max_token > UINT16_MAX) {
@@ -160,6 +163,7 @@ const char *mx_shard_header_decode(struct mx_span v, struct mx_shard_header *ret
     i->digest[0] = mx_read_u64(&r);
     i->digest[1] = mx_read_u64(&r);
     ret->groups = mx_read_u64(&r);
+    ret->ids = mx_read_u64(&r);
     if (!mx_reader_done(&r) || !sum_ok(v.p, v.n, mx_hash_seed(i->id, MX_KEY_HEADER, 0, 0))) {
         return wrong_sum;
     }
@@ -384,14 +388,10 @@ void mx_origin_finish(uint64_t shard, uint64_t first, uint32_t documents, uint8_
     put_sum(p, n, mx_hash_seed(shard, MX_KEY_ORIGIN, first, 0));
 }
 
-const char *mx_origin_decode(uint64_t shard, uint64_t first, uint32_t documents, uint32_t index,
-                             struct mx_span v, struct mx_document *ret)
+const char *mx_origins_open(uint64_t shard, uint64_t first, uint32_t documents, struct mx_span v,
+                            struct mx_origins *ret)
 {
-    struct mx_reader r;
-    struct mx_span id = {NULL, 0};
-    uint64_t source = 0, byte = 0, line = 0, id_len;
-
-    if (v.n < MX_ORIGIN_HEAD_BYTES || index >= documents) {
+    if (v.n < MX_ORIGIN_HEAD_BYTES) {
         return wrong_length;
     }
     if (!sum_ok(v.p, v.n, mx_hash_seed(shard, MX_KEY_ORIGIN, first, 0))) {
@@ -400,18 +400,24 @@ const char *mx_origin_decode(uint64_t shard, uint64_t first, uint32_t documents,
     if (mx_load_u32(v.p + 8) != documents) {
         return "it describes another number of documents than its group";
     }
-    mx_reader_init(&r, v.p + MX_ORIGIN_HEAD_BYTES, v.n - MX_ORIGIN_HEAD_BYTES);
-    for (uint32_t i = 0; i <= index && !r.failed; i++) {
-        source = read_varint(&r);
-        byte = read_varint(&r);
-        line = read_varint(&r);
-        id_len = read_varint(&r);
-        id = mx_read_bytes(&r, id_len > MX_DOC_ID_MAX ? SIZE_MAX : (size_t)id_len);
-    }
-    if (r.failed || source > UINT32_MAX) {
+    ret->n = documents;
+    ret->next = 0;
+    mx_reader_init(&ret->r, v.p + MX_ORIGIN_HEAD_BYTES, v.n - MX_ORIGIN_HEAD_BYTES);
+    return NULL;
+}
+
+const char *mx_origins_next(struct mx_origins *o, struct mx_document *ret)
+{
+    struct mx_reader *r = &o->r;
+    uint64_t source = read_varint(r), byte = read_varint(r), line = read_varint(r);
+    uint64_t id_len = read_varint(r);
+    struct mx_span id = mx_read_bytes(r, id_len > MX_DOC_ID_MAX ? SIZE_MAX : (size_t)id_len);
+
+    MX_REQUIRE(o->next < o->n);
+    if (r->failed || source > UINT32_MAX) {
         return "it makes no sense";
     }
-    if (index == documents - 1 && !mx_reader_done(&r)) {
+    if (++o->next == o->n && !mx_reader_done(r)) {
         return wrong_length;
     }
     ret->source = (uint32_t)source;
@@ -421,6 +427,111 @@ const char *mx_origin_decode(uint64_t shard, uint64_t first, uint32_t documents,
     memcpy(ret->id, id.p, id.n);
     ret->id[id.n] = '\0';
     return NULL;
+}
+
+/* ---- ids ---- */
+
+void mx_document_set_id(struct mx_document *d, const void *id, size_t n)
+{
+    const uint8_t *p = id;
+    size_t keep = n;
+
+    if (n > MX_DOC_ID_MAX) {
+        keep = MX_DOC_ID_MAX - 17;
+        while (keep > 0 && (p[keep] & 0xc0) == 0x80) {
+            keep--;
+        }
+    }
+    if (keep > 0) {
+        memcpy(d->id, p, keep);
+    }
+    if (keep < n) {
+        keep += (size_t)snprintf(d->id + keep, 18, "~%016" PRIx64, mx_hash64(p, n, 0));
+    }
+    d->id[keep] = '\0';
+    d->id_len = (uint32_t)keep;
+}
+
+uint64_t mx_id_hash(const struct mx_document *d)
+{
+    return mx_hash64(d->id, d->id_len, 0);
+}
+
+int mx_id_order(const struct mx_id_entry *a, const struct mx_id_entry *b)
+{
+    if (a->hash != b->hash) {
+        return a->hash < b->hash ? -1 : 1;
+    }
+    return (a->token > b->token) - (a->token < b->token);
+}
+
+uint64_t mx_ids_records(uint64_t ids)
+{
+    return ids / MX_IDS_ENTRIES + (ids % MX_IDS_ENTRIES != 0 ? 1 : 0);
+}
+
+uint32_t mx_ids_entries(uint64_t ids, uint64_t number)
+{
+    if (number >= mx_ids_records(ids)) {
+        return 0;
+    }
+    return number < ids / MX_IDS_ENTRIES ? MX_IDS_ENTRIES : (uint32_t)(ids % MX_IDS_ENTRIES);
+}
+
+size_t mx_ids_encode(uint64_t shard, uint64_t number, const struct mx_id_entry *e, uint32_t n,
+                     uint8_t *ret)
+{
+    size_t bytes = MX_IDS_HEAD_BYTES + (size_t)n * MX_IDS_ENTRY_BYTES;
+
+    mx_store_u32(ret + 8, n);
+    mx_store_u32(ret + 12, 0);
+    for (uint32_t i = 0; i < n; i++) {
+        uint8_t *to = ret + MX_IDS_HEAD_BYTES + (size_t)i * MX_IDS_ENTRY_BYTES;
+        mx_store_u64(to, e[i].hash);
+        mx_store_u64(to + 8, e[i].token);
+    }
+    put_sum(ret, bytes, mx_hash_seed(shard, MX_KEY_IDS, number, 0));
+    return bytes;
+}
+
+const char *mx_ids_decode(uint64_t shard, uint64_t ids, uint64_t number, struct mx_span v,
+                          struct mx_ids *ret)
+{
+    if (v.n < MX_IDS_HEAD_BYTES) {
+        return wrong_length;
+    }
+    if (!sum_ok(v.p, v.n, mx_hash_seed(shard, MX_KEY_IDS, number, 0))) {
+        return wrong_sum;
+    }
+    ret->n = mx_load_u32(v.p + 8);
+    ret->entries = v.p + MX_IDS_HEAD_BYTES;
+    if (ret->n == 0 || ret->n != mx_ids_entries(ids, number) || mx_load_u32(v.p + 12) != 0 ||
+        v.n != MX_IDS_HEAD_BYTES + (size_t)ret->n * MX_IDS_ENTRY_BYTES) {
+        return wrong_length;
+    }
+    return NULL;
+}
+
+struct mx_id_entry mx_ids_entry(const struct mx_ids *r, uint32_t i)
+{
+    const uint8_t *p = r->entries + (size_t)i * MX_IDS_ENTRY_BYTES;
+
+    return (struct mx_id_entry){.hash = mx_load_u64(p), .token = mx_load_u64(p + 8)};
+}
+
+uint32_t mx_ids_find(const struct mx_ids *r, uint64_t hash)
+{
+    uint32_t low = 0, high = r->n;
+
+    while (low < high) {
+        uint32_t mid = low + (high - low) / 2;
+        if (mx_ids_entry(r, mid).hash < hash) {
+            low = mid + 1;
+        } else {
+            high = mid;
+        }
+    }
+    return low;
 }
 
 /* ---- sources and dictionary ---- */

@@ -10,11 +10,13 @@
 #include "proto/wire.h"
 #include "store/shard.h"
 
-#define MX_SHARD_VERSION 1u
+#define MX_SHARD_VERSION 2u
 #define MX_SHARD_MAGIC "MXSHARD" /* with its zero byte: 8 bytes */
-#define MX_SHARD_HEADER_BYTES 120u
+#define MX_SHARD_HEADER_BYTES 128u
 #define MX_BLOCK_HEAD_BYTES 24u /* before the table of sums */
 #define MX_GROUP_HEAD_BYTES 24u
+#define MX_IDS_HEAD_BYTES 16u
+#define MX_IDS_ENTRY_BYTES 16u
 #define MX_ORIGIN_BYTES_MAX (5u + 10u + 10u + 2u + MX_DOC_ID_MAX)
 
 /* ---- keys ---- */
@@ -25,6 +27,7 @@ enum mx_shard_key_kind {
     MX_KEY_SOURCE = 's', /* and its number, 4 bytes */
     MX_KEY_GROUP = 'g',  /* and its first token, 8 bytes */
     MX_KEY_ORIGIN = 'o', /* likewise */
+    MX_KEY_IDS = 'i',    /* and its number, 8 bytes */
 };
 #define MX_SHARD_KEY_MAX 9u
 
@@ -39,6 +42,7 @@ struct mx_shard_header {
     uint32_t sources;
     uint32_t dictionary_bytes;
     uint64_t groups;
+    uint64_t ids; /* documents that have an id */
 };
 
 void mx_shard_header_encode(const struct mx_shard_header *h, uint8_t ret[MX_SHARD_HEADER_BYTES]);
@@ -97,10 +101,45 @@ void mx_origin_append(struct mx_writer *w, const struct mx_document *d);
 /* Fills in the head of a record whose origins lie from byte 12 on; n is its whole length. */
 #define MX_ORIGIN_HEAD_BYTES 12u
 void mx_origin_finish(uint64_t shard, uint64_t first, uint32_t documents, uint8_t *p, size_t n);
-/* Checks the record and reads the origin of its document `index` into *ret, whose first_token and
- * tokens are left alone. Asked for the last one, it also checks that nothing follows. */
-const char *mx_origin_decode(uint64_t shard, uint64_t first, uint32_t documents, uint32_t index,
-                             struct mx_span v, struct mx_document *ret) MX_MUST_CHECK;
+
+/* A checked record, read from its first origin on; borrows the record. A copy reads on by itself. */
+struct mx_origins {
+    struct mx_reader r;
+    uint32_t n, next; /* how many, and which one comes next */
+};
+
+const char *mx_origins_open(uint64_t shard, uint64_t first, uint32_t documents, struct mx_span v,
+                            struct mx_origins *ret) MX_MUST_CHECK;
+/* The next one, next < n, into *ret, whose first_token and tokens are left alone. The last one also
+ * checks that nothing follows. */
+const char *mx_origins_next(struct mx_origins *o, struct mx_document *ret) MX_MUST_CHECK;
+
+/* ---- the index of ids ---- */
+struct mx_id_entry {
+    uint64_t hash;  /* of the id as it is stored */
+    uint64_t token; /* at which the document begins */
+};
+
+struct mx_ids {
+    uint32_t n;             /* entries, 1 .. MX_IDS_ENTRIES */
+    const uint8_t *entries; /* borrowed */
+};
+
+uint64_t mx_id_hash(const struct mx_document *d);
+/* Below, at or above zero: how the index orders two entries. */
+int mx_id_order(const struct mx_id_entry *a, const struct mx_id_entry *b);
+/* How many records an index of so many entries has. */
+uint64_t mx_ids_records(uint64_t ids);
+/* The entries that record `number` of it holds: all have MX_IDS_ENTRIES but the last. */
+uint32_t mx_ids_entries(uint64_t ids, uint64_t number);
+/* ret has room for MX_IDS_HEAD_BYTES + MX_IDS_ENTRY_BYTES n; returns the length. */
+size_t mx_ids_encode(uint64_t shard, uint64_t number, const struct mx_id_entry *e, uint32_t n,
+                     uint8_t *ret);
+const char *mx_ids_decode(uint64_t shard, uint64_t ids, uint64_t number, struct mx_span v,
+                          struct mx_ids *ret) MX_MUST_CHECK;
+struct mx_id_entry mx_ids_entry(const struct mx_ids *r, uint32_t i);
+/* The first entry with a hash of at least that; n if none. */
+uint32_t mx_ids_find(const struct mx_ids *r, uint64_t hash);
 
 /* ---- sources and dictionary: a checksum and the bytes ---- */
 /* ret has room for 8 + n bytes; returns the length. */

@@ -24,6 +24,19 @@ uint64_t mx_shard_writer_id(const struct mx_shard_writer *w);
 /* Counts bytes of (decompressed) input for the shard's info. */
 void mx_shard_writer_add_source_bytes(struct mx_shard_writer *w, uint64_t n);
 
+/* The entries of an index of ids, gathered in the order of documents and sorted at the end: by who
+ * writes it, and by who verifies it. Begins as zeros. One thread. */
+struct mx_id_list {
+    struct mx_id_entry *p;
+    size_t n, room;
+};
+
+/* A document without id adds nothing. */
+int mx_id_list_add(struct mx_id_list *l, const struct mx_document *d, uint64_t token,
+                   struct mx_err *err) MX_MUST_CHECK;
+void mx_id_list_sort(struct mx_id_list *l);
+void mx_id_list_free(struct mx_id_list *l); /* what it holds */
+
 /* ---- reading ---- */
 struct mx_shard {
     struct mx_kv *kv;
@@ -42,6 +55,37 @@ int mx_shard_copy_raw(const struct mx_shard *s, struct mx_kv_txn *t, uint32_t bl
  * shard's width. Any thread, one unpacker each. */
 int mx_shard_unpack(const struct mx_shard *s, uint32_t block, struct mx_zunpacker *z, uint8_t *dst,
                     struct mx_err *err) MX_MUST_CHECK;
+/* MX_EDAMAGED, naming the file, what, its number and why. */
+int mx_shard_damaged(const struct mx_shard *s, const char *what, uint64_t number, const char *why,
+                     struct mx_err *err);
+/* A record by its key; one that isn't there is damage, since the caller knows that it must be. */
+int mx_shard_get(const struct mx_shard *s, struct mx_kv_txn *t, enum mx_shard_key_kind kind,
+                 uint64_t number, const char *what, struct mx_span *ret, struct mx_err *err)
+    MX_MUST_CHECK;
+
+/* A place among a shard's documents, for a look-up that goes from one to others: what it has
+ * checked of a group isn't checked again while it stays in it. One thread. */
+struct mx_shard_place {
+    const struct mx_shard *s;
+    struct mx_kv_txn t;
+    struct mx_kv_cursor c;
+    struct mx_group g;                /* n 0: none yet */
+    struct mx_origins origins, start; /* of g: the next one to read; the first */
+};
+
+int mx_place_open(const struct mx_shard *s, struct mx_shard_place *ret, struct mx_err *err)
+    MX_MUST_CHECK;
+void mx_place_close(struct mx_shard_place *p);
+/* The document that holds a token. */
+int mx_place_seek(struct mx_shard_place *p, uint64_t token, struct mx_document *ret,
+                  struct mx_err *err) MX_MUST_CHECK;
+/* After mx_place_seek: 1 and the document after the last one, 0 at the shard's end, or a code. */
+int mx_place_next(struct mx_shard_place *p, struct mx_document *ret, struct mx_err *err)
+    MX_MUST_CHECK;
+/* Record `number` of the index of ids. */
+int mx_place_ids(struct mx_shard_place *p, uint64_t number, struct mx_ids *ret,
+                 struct mx_err *err) MX_MUST_CHECK;
+
 /* As mx_shardset_starts. */
 int mx_shard_starts(const struct mx_shard *s, uint64_t first, size_t n, uint32_t *starts,
                     size_t cap, size_t *ret_n, struct mx_err *err) MX_MUST_CHECK;

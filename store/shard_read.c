@@ -16,22 +16,21 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-static int damaged(const struct mx_shard *s, const char *what, uint64_t number, const char *why,
-                   struct mx_err *err)
+int mx_shard_damaged(const struct mx_shard *s, const char *what, uint64_t number, const char *why,
+                     struct mx_err *err)
 {
     return mx_fail(err, MX_EDAMAGED, "%s: %s %" PRIu64 " is damaged: %s", s->path, what, number,
                    why);
 }
 
-/* A record by its key; one that isn't there is damage, since the caller knows that it must be. */
-static int get(const struct mx_shard *s, struct mx_kv_txn *t, enum mx_shard_key_kind kind,
-               uint64_t number, const char *what, struct mx_span *ret, struct mx_err *err)
+int mx_shard_get(const struct mx_shard *s, struct mx_kv_txn *t, enum mx_shard_key_kind kind,
+                 uint64_t number, const char *what, struct mx_span *ret, struct mx_err *err)
 {
     uint8_t key[MX_SHARD_KEY_MAX];
     size_t n = mx_shard_key(kind, number, key);
     int rc = mx_kv_get(t, MX_KV_MAIN, key, n, ret, err);
 
-    return rc == MX_ENOTFOUND ? damaged(s, what, number, "it isn't there", err) : rc;
+    return rc == MX_ENOTFOUND ? mx_shard_damaged(s, what, number, "it isn't there", err) : rc;
 }
 
 /* ---- opening ---- */
@@ -82,7 +81,7 @@ static int read_header(struct mx_shard *s, struct mx_kv_txn *t, struct mx_err *e
     struct mx_span v;
     uint32_t version;
     const char *why;
-    int rc = get(s, t, MX_KEY_HEADER, 0, "header", &v, err);
+    int rc = mx_shard_get(s, t, MX_KEY_HEADER, 0, "header", &v, err);
 
     if (rc != 0) {
         return rc;
@@ -93,7 +92,7 @@ static int read_header(struct mx_shard *s, struct mx_kv_txn *t, struct mx_err *e
                        "%s: has version %u of the shard format; this program reads version %u",
                        s->path, version, MX_SHARD_VERSION);
     }
-    return why != NULL ? damaged(s, "header", 0, why, err) : 0;
+    return why != NULL ? mx_shard_damaged(s, "header", 0, why, err) : 0;
 }
 
 static int read_dictionary(struct mx_shard *s, struct mx_kv_txn *t, struct mx_err *err)
@@ -105,7 +104,7 @@ static int read_dictionary(struct mx_shard *s, struct mx_kv_txn *t, struct mx_er
     if (s->header.dictionary_bytes == 0) {
         return 0;
     }
-    rc = get(s, t, MX_KEY_DICTIONARY, 0, "dictionary", &v, err);
+    rc = mx_shard_get(s, t, MX_KEY_DICTIONARY, 0, "dictionary", &v, err);
     if (rc != 0) {
         return rc;
     }
@@ -114,7 +113,7 @@ static int read_dictionary(struct mx_shard *s, struct mx_kv_txn *t, struct mx_er
         why = "its length is wrong";
     }
     if (why != NULL) {
-        return damaged(s, "dictionary", 0, why, err);
+        return mx_shard_damaged(s, "dictionary", 0, why, err);
     }
     rc = mx_zdict_new(bytes.p, bytes.n, &s->dictionary, err);
     if (rc != 0) {
@@ -188,12 +187,12 @@ int mx_shard_source(const struct mx_shard *s, uint32_t i, char *buf, size_t n, s
     }
     rc = mx_kv_begin(s->kv, false, &t, err);
     if (rc == 0) {
-        rc = get(s, &t, MX_KEY_SOURCE, i, "source", &v, err);
+        rc = mx_shard_get(s, &t, MX_KEY_SOURCE, i, "source", &v, err);
     }
     if (rc == 0) {
         why = mx_sealed_decode(s->header.info.id, MX_KEY_SOURCE, i, v, &path);
         if (why != NULL) {
-            rc = damaged(s, "source", i, why, err);
+            rc = mx_shard_damaged(s, "source", i, why, err);
         } else if (path.n >= n) {
             rc = mx_fail(err, MX_EINVALID, "%s: source %u has %zu bytes, room is for %zu", s->path,
                          i, path.n, n);
@@ -228,7 +227,7 @@ static int get_block(const struct mx_shard *s, struct mx_kv_txn *t, uint32_t num
 {
     struct mx_span v;
     const char *why;
-    int rc = get(s, t, MX_KEY_BLOCK, number, "block", &v, err);
+    int rc = mx_shard_get(s, t, MX_KEY_BLOCK, number, "block", &v, err);
 
     if (rc != 0) {
         return rc;
@@ -237,7 +236,7 @@ static int get_block(const struct mx_shard *s, struct mx_kv_txn *t, uint32_t num
     if (why == NULL && ret->codec == MX_CODEC_ZSTD_DICTIONARY && s->dictionary == NULL) {
         why = "it needs a dictionary and the shard has none";
     }
-    return why != NULL ? damaged(s, "block", number, why, err) : 0;
+    return why != NULL ? mx_shard_damaged(s, "block", number, why, err) : 0;
 }
 
 int mx_shard_copy_raw(const struct mx_shard *s, struct mx_kv_txn *t, uint32_t block, uint32_t from,
@@ -257,7 +256,7 @@ int mx_shard_copy_raw(const struct mx_shard *s, struct mx_kv_txn *t, uint32_t bl
     }
     MX_REQUIRE(from < b.tokens && n <= b.tokens - from);
     if (!mx_block_verify(i->id, block, &b, (size_t)from * i->width, (size_t)n * i->width)) {
-        return damaged(s, "block", block, "the checksum of a granule is wrong", err);
+        return mx_shard_damaged(s, "block", block, "the checksum of a granule is wrong", err);
     }
     mx_tokens_copy(dst, width, b.data.p + (size_t)from * i->width, i->width, n);
     return 0;
@@ -276,7 +275,7 @@ static int unpack(const struct mx_shard *s, struct mx_kv_txn *t, uint32_t number
         return rc;
     }
     if (!mx_block_verify(s->header.info.id, number, &b, 0, b.data.n)) {
-        return damaged(s, "block", number, "the checksum of its data is wrong", err);
+        return mx_shard_damaged(s, "block", number, "the checksum of its data is wrong", err);
     }
     bytes = (size_t)b.tokens * s->header.info.width;
     if (b.codec == MX_CODEC_RAW) {
@@ -285,7 +284,7 @@ static int unpack(const struct mx_shard *s, struct mx_kv_txn *t, uint32_t number
     }
     why = mx_zunpack(z, b.codec == MX_CODEC_ZSTD_DICTIONARY ? s->dictionary : NULL, b.data.p,
                      b.data.n, dst, bytes);
-    return why != NULL ? damaged(s, "block", number, why, err) : 0;
+    return why != NULL ? mx_shard_damaged(s, "block", number, why, err) : 0;
 }
 
 int mx_shard_unpack(const struct mx_shard *s, uint32_t block, struct mx_zunpacker *z, uint8_t *dst,

@@ -1,9 +1,10 @@
-/* shard_write.c - writes one shard file (shard.h): blocks, document groups, header; seals it.
+/* shard_write.c - writes one shard file (shard.h): blocks, document groups, ids, header; seals it.
  *
  * Happy path: records go into an LMDB environment under the name ID.tmp, committed without syncs
- * every few megabytes to bound memory; sealing writes the header last, syncs the file, renames it
- * to ID.mxs and syncs the folder. Until then nothing refers to the file, so a crash leaves only a
- * file for the next sweep. One thread. Knows nothing of catalogs or of where tokens come from. */
+ * every few megabytes to bound memory; sealing sorts and writes the index of ids, which alone grows
+ * in memory (16 bytes a document), and the header last, syncs the file, renames it to ID.mxs and
+ * syncs the folder. Until then nothing refers to the file, so a crash leaves only a file for the
+ * next sweep. One thread. Knows nothing of catalogs or of where tokens come from. */
 #include "store/files.h"
 #include "store/hash.h"
 #include "store/shard_impl.h"
@@ -42,6 +43,11 @@ struct mx_shard_writer {
     uint32_t group_n;
     uint8_t *origins;
     size_t origins_n, origins_before_last;
+
+    struct mx_id_list ids;
+    size_t ids_before_last;
+    uint32_t last_source; /* where the last document came from */
+    uint64_t last_byte;
 };
 
 static void writer_free(struct mx_shard_writer *w)
@@ -55,6 +61,7 @@ static void writer_free(struct mx_shard_writer *w)
     free(w->record);
     free(w->sums);
     free(w->origins);
+    mx_id_list_free(&w->ids);
     free(w);
 }
 
@@ -255,6 +262,7 @@ static void drop_empty(struct mx_shard_writer *w)
     if (w->group_n > 0 && w->group_first + w->offsets[w->group_n - 1] == at) {
         w->group_n--;
         w->origins_n = w->origins_before_last;
+        w->ids.n = w->ids_before_last;
         w->header.info.documents--;
     }
 }
@@ -270,6 +278,13 @@ int mx_shard_writer_document(struct mx_shard_writer *w, const struct mx_document
         return mx_fail(err, MX_EINVALID, "a document's source %u or id of %u bytes is impossible",
                        doc->source, doc->id_len);
     }
+    if (doc->source < w->last_source ||
+        (doc->source == w->last_source && doc->source_byte < w->last_byte)) {
+        return mx_fail(err, MX_EINVALID,
+                       "a document at byte %" PRIu64 " of source %u comes after one at byte %" PRIu64
+                       " of source %u", doc->source_byte, doc->source, w->last_byte,
+                       w->last_source);
+    }
     drop_empty(w);
     if (w->group_n == MX_GROUP_DOCUMENTS ||
         (w->group_n > 0 && at - w->group_first > UINT32_MAX)) {
@@ -282,6 +297,13 @@ int mx_shard_writer_document(struct mx_shard_writer *w, const struct mx_document
         w->group_first = at;
         w->origins_n = MX_ORIGIN_HEAD_BYTES;
     }
+    w->ids_before_last = w->ids.n;
+    rc = mx_id_list_add(&w->ids, doc, at, err);
+    if (rc != 0) {
+        return rc;
+    }
+    w->last_source = doc->source;
+    w->last_byte = doc->source_byte;
     w->offsets[w->group_n++] = (uint32_t)(at - w->group_first);
     w->origins_before_last = w->origins_n;
     mx_writer_init(&out, w->origins + w->origins_n, ORIGINS_ROOM - w->origins_n);
@@ -390,9 +412,15 @@ uint64_t mx_shard_writer_token_count(const struct mx_shard_writer *w)
     return w->header.info.tokens;
 }
 
+uint64_t mx_shard_writer_document_count(const struct mx_shard_writer *w)
+{
+    return w->header.info.documents;
+}
+
 uint64_t mx_shard_writer_bytes(const struct mx_shard_writer *w)
 {
-    return w->written + w->uncommitted + (uint64_t)w->fill * w->header.info.width;
+    return w->written + w->uncommitted + (uint64_t)w->fill * w->header.info.width +
+           (uint64_t)w->ids.n * MX_IDS_ENTRY_BYTES;
 }
 
 void mx_shard_writer_add_source_bytes(struct mx_shard_writer *w, uint64_t n)
@@ -401,6 +429,23 @@ void mx_shard_writer_add_source_bytes(struct mx_shard_writer *w, uint64_t n)
 }
 
 /* ---- sealing ---- */
+
+static int write_ids(struct mx_shard_writer *w, struct mx_err *err)
+{
+    uint64_t id = w->header.info.id;
+    uint64_t records;
+    int rc = 0;
+
+    mx_id_list_sort(&w->ids);
+    w->header.ids = w->ids.n;
+    records = mx_ids_records(w->header.ids);
+    for (uint64_t r = 0; rc == 0 && r < records; r++) {
+        size_t n = mx_ids_encode(id, r, w->ids.p + r * MX_IDS_ENTRIES,
+                                 mx_ids_entries(w->header.ids, r), w->record);
+        rc = put(w, MX_KEY_IDS, r, w->record, n, err);
+    }
+    return rc;
+}
 
 static int write_rest(struct mx_shard_writer *w, struct mx_err *err)
 {
@@ -414,6 +459,9 @@ static int write_rest(struct mx_shard_writer *w, struct mx_err *err)
     }
     if (rc == 0 && i->tokens == 0) {
         return mx_fail(err, MX_EINVALID, "a shard without tokens can't be sealed");
+    }
+    if (rc == 0) {
+        rc = write_ids(w, err);
     }
     if (rc == 0) {
         mx_hash128(w->sums, (size_t)i->blocks * 8, i->digest);

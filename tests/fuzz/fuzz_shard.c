@@ -80,14 +80,33 @@ static void one_group(uint8_t *p, size_t n, bool right)
 
 static void one_origin(uint8_t *p, size_t n, bool right)
 {
+    struct mx_origins o;
     struct mx_document d;
 
     if (right) {
         mend(p, n, mx_hash_seed(SHARD, MX_KEY_ORIGIN, 500, 0));
     }
-    for (uint32_t i = 0; i < 4; i++) {
-        if (mx_origin_decode(SHARD, 500, 3, i, (struct mx_span){p, n}, &d) == NULL) {
-            MX_REQUIRE(i < 3 && d.id_len <= MX_DOC_ID_MAX && d.id[d.id_len] == '\0');
+    if (mx_origins_open(SHARD, 500, 3, (struct mx_span){p, n}, &o) != NULL) {
+        return;
+    }
+    MX_REQUIRE(o.n == 3);
+    while (o.next < o.n && mx_origins_next(&o, &d) == NULL) {
+        MX_REQUIRE(d.id_len <= MX_DOC_ID_MAX && d.id[d.id_len] == '\0');
+    }
+}
+
+static void one_ids(uint8_t *p, size_t n, bool right)
+{
+    uint64_t ids = n >= 12 ? mx_load_u32(p + 8) : 0;
+    struct mx_ids r;
+
+    if (right) {
+        mend(p, n, mx_hash_seed(SHARD, MX_KEY_IDS, 0, 0));
+    }
+    if (mx_ids_decode(SHARD, ids, 0, (struct mx_span){p, n}, &r) == NULL) {
+        MX_REQUIRE(r.n == ids && r.n > 0 && r.n <= MX_IDS_ENTRIES);
+        for (uint32_t i = 0; i < r.n; i++) {
+            MX_REQUIRE(mx_ids_find(&r, mx_ids_entry(&r, i).hash) <= r.n);
         }
     }
 }
@@ -148,13 +167,14 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     p = malloc(n > 0 ? n : 1);
     MX_REQUIRE(p != NULL);
     memcpy(p, data + 2, n);
-    switch (data[0] % 7) {
+    switch (data[0] % 8) {
     case 0: one_header(p, n, right); break;
     case 1: one_block(p, n, right); break;
     case 2: one_group(p, n, right); break;
     case 3: one_origin(p, n, right); break;
     case 4: one_catalog(p, n); break;
     case 5: one_file(p, n); break;
+    case 7: one_ids(p, n, right); break;
     default: {
         struct mx_span v;
         uint64_t number;

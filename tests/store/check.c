@@ -124,7 +124,7 @@ void model_document(const struct model *m, uint64_t i, struct mx_document *ret)
     *ret = (struct mx_document){
         .first_token = m->starts[i],
         .tokens = (i + 1 < m->documents ? m->starts[i + 1] : m->n) - m->starts[i],
-        .source = (uint32_t)(i % 2),
+        .source = i >= m->documents / 2,
         .source_byte = i * 1000003,
         .source_line = i + 1,
     };
@@ -203,7 +203,9 @@ void model_make(struct model *m, const char *dir, const struct model_options *o,
     for (uint64_t i = 0; i < m->documents; i++) {
         if (below(d, 10) == 0) {
             /* One that turns out empty leaves no trace. */
-            struct mx_document empty = {.source = 1, .source_byte = 77};
+            struct mx_document empty;
+            model_document(m, i, &empty);
+            mx_document_set_id(&empty, "empty", 5);
             assert_ok(mx_shard_writer_document(w, &empty, &err), &err);
         }
         model_document(m, i, &doc);

@@ -87,7 +87,8 @@ void model_free(struct model *m);
 void model_bytes(const struct model *m, uint64_t first, size_t n, uint32_t width, uint8_t *ret);
 /* As mx_shardset_starts. */
 size_t model_starts(const struct model *m, uint64_t first, size_t n, uint32_t *ret, size_t cap);
-/* The origin that model_make gave document i. */
+/* The origin that model_make gave document i: two of three have an id, "document-i"; the first half
+ * comes from source 0. */
 void model_document(const struct model *m, uint64_t i, struct mx_document *ret);
 
 #endif

@@ -39,6 +39,38 @@ static enum verdict read_tokens(const struct model *m, struct mx_shardset *s, ui
     return v;
 }
 
+/* What a look-up finds, against the one document that there is to find. */
+struct search {
+    const struct mx_document *want;
+    unsigned right, wrong;
+};
+
+static int search_cb(void *arg, const struct mx_document *d)
+{
+    struct search *s = arg;
+    bool right = d->first_token == s->want->first_token && d->tokens == s->want->tokens &&
+                 d->source_byte == s->want->source_byte && strcmp(d->id, s->want->id) == 0;
+
+    s->right += right;
+    s->wrong += !right;
+    return 0;
+}
+
+static enum verdict look_up(const struct mx_shard *shard, const struct mx_document *want)
+{
+    const char *path = want->source == 0 ? "/corpus/first.jsonl" : "second.jsonl";
+    struct search by_id = {.want = want}, by_origin = {.want = want};
+    int rc = mx_shard_find_id(shard, want->id, want->id_len, search_cb, &by_id, NULL);
+    int rc2 = mx_shard_find_origin(shard, path, strlen(path), want->source_byte + 1, search_cb,
+                                   &by_origin, NULL);
+
+    if (by_id.wrong > 0 || by_origin.wrong > 0 || by_id.right > 1 || by_origin.right > 1 ||
+        (rc == 0 && want->id_len > 0 && by_id.right == 0) || (rc2 == 0 && by_origin.right == 0)) {
+        return WRONG_DOCUMENTS;
+    }
+    return rc != 0 || rc2 != 0 ? SOME_REFUSED : ALL_RIGHT;
+}
+
 static enum verdict read_documents(const struct model *m, struct mx_shardset *s)
 {
     enum verdict v = ALL_RIGHT;
@@ -56,6 +88,11 @@ static enum verdict read_documents(const struct model *m, struct mx_shardset *s)
                    got.source != want.source || got.source_byte != want.source_byte ||
                    got.source_line != want.source_line || strcmp(got.id, want.id) != 0) {
             return WRONG_DOCUMENTS;
+        }
+        switch (look_up(shard, &want)) {
+        case ALL_RIGHT: break;
+        case SOME_REFUSED: v = SOME_REFUSED; break;
+        default: return WRONG_DOCUMENTS;
         }
     }
     if (mx_shard_verify(shard, NULL, NULL, NULL) != 0) {

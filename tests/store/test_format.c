@@ -17,7 +17,7 @@ static struct mx_shard_header sample_header(void)
                  .created_ms = 1700000000000, .width = 2, .blocks = 2,
                  .block_tokens = MX_BLOCK_TOKENS, .max_token = 256, .level = MX_LEVEL_RAW,
                  .digest = {7, 8}},
-        .sources = 3, .dictionary_bytes = 0, .groups = 1,
+        .sources = 3, .dictionary_bytes = 0, .groups = 1, .ids = 5,
     };
 }
 
@@ -34,6 +34,7 @@ static void test_header(void **state)
     assert_int_equal(got.sources, 3);
     assert_int_equal(got.dictionary_bytes, 0);
     assert_int_equal(got.groups, 1);
+    assert_int_equal(got.ids, 5);
     for (size_t n = 0; n < sizeof b; n++) {
         assert_non_null(mx_shard_header_decode(span_of(b, n), &got, &version));
     }
@@ -55,7 +56,7 @@ static void test_header_sense(void **state)
     uint32_t version;
 
     (void)state;
-    for (int i = 0; i < 9; i++) {
+    for (int i = 0; i < 10; i++) {
         struct mx_shard_header h = sample_header();
         switch (i) {
         case 0: h.info.id = 0; break;
@@ -66,6 +67,7 @@ static void test_header_sense(void **state)
         case 5: h.info.documents = 70001; break;
         case 6: h.groups = 13; break;
         case 7: h.info.max_token = 65536; break;
+        case 8: h.ids = 13; break;
         default: h.info.block_tokens = 1024; break;
         }
         mx_shard_header_encode(&h, b);
@@ -153,6 +155,19 @@ static void test_group_and_origins(void **state)
     assert_non_null(mx_group_decode(5, 1000, span_of(b, n), &g));
 }
 
+/* The origin of document `index`, or why it can't be had. */
+static const char *origin(uint64_t first, uint32_t documents, uint32_t index, struct mx_span v,
+                          struct mx_document *ret)
+{
+    struct mx_origins o;
+    const char *why = mx_origins_open(5, first, documents, v, &o);
+
+    while (why == NULL && o.next <= index) {
+        why = mx_origins_next(&o, ret);
+    }
+    return why;
+}
+
 static void test_origins(void **state)
 {
     struct mx_document docs[3] = {
@@ -175,7 +190,7 @@ static void test_origins(void **state)
     n = MX_ORIGIN_HEAD_BYTES + mx_writer_len(&w);
     mx_origin_finish(5, 1000, 3, b, n);
     for (uint32_t i = 0; i < 3; i++) {
-        assert_null(mx_origin_decode(5, 1000, 3, i, span_of(b, n), &got));
+        assert_null(origin(1000, 3, i, span_of(b, n), &got));
         assert_int_equal(got.source, docs[i].source);
         assert_int_equal(got.source_byte, docs[i].source_byte);
         assert_int_equal(got.source_line, docs[i].source_line);
@@ -183,33 +198,120 @@ static void test_origins(void **state)
         assert_memory_equal(got.id, docs[i].id, got.id_len + 1);
     }
     assert_int_equal(got.first_token, 77);
-    assert_non_null(mx_origin_decode(5, 1000, 3, 3, span_of(b, n), &got));
-    assert_non_null(mx_origin_decode(5, 1000, 4, 0, span_of(b, n), &got));
+    assert_non_null(origin(1000, 4, 0, span_of(b, n), &got));
+    assert_non_null(origin(1001, 3, 0, span_of(b, n), &got));
     for (size_t bit = 0; bit < n * 8; bit++) {
         b[bit / 8] ^= (uint8_t)(1u << bit % 8);
-        assert_non_null(mx_origin_decode(5, 1000, 3, 1, span_of(b, n), &got));
+        assert_non_null(origin(1000, 3, 1, span_of(b, n), &got));
         b[bit / 8] ^= (uint8_t)(1u << bit % 8);
     }
     /* Bytes after the last origin, and a number that never ends, under right checksums. */
     b[n] = 0;
     mx_origin_finish(5, 1000, 3, b, n + 1);
-    assert_non_null(mx_origin_decode(5, 1000, 3, 2, span_of(b, n + 1), &got));
+    assert_non_null(origin(1000, 3, 2, span_of(b, n + 1), &got));
     memset(b + MX_ORIGIN_HEAD_BYTES, 0xff, 64);
     mx_origin_finish(5, 1000, 1, b, 64);
-    assert_non_null(mx_origin_decode(5, 1000, 1, 0, span_of(b, 64), &got));
+    assert_non_null(origin(1000, 1, 0, span_of(b, 64), &got));
+}
+
+static void test_ids(void **state)
+{
+    struct mx_id_entry e[MX_IDS_ENTRIES];
+    uint8_t b[MX_IDS_HEAD_BYTES + MX_IDS_ENTRY_BYTES * MX_IDS_ENTRIES];
+    uint64_t ids = 3 * MX_IDS_ENTRIES + 7;
+    struct dice d = {53};
+    struct mx_ids got;
+    size_t n;
+
+    (void)state;
+    assert_int_equal(mx_ids_records(0), 0);
+    assert_int_equal(mx_ids_records(ids), 4);
+    assert_int_equal(mx_ids_records(ids - 7), 3);
+    assert_int_equal(mx_ids_records(UINT64_MAX), UINT64_MAX / MX_IDS_ENTRIES + 1);
+    assert_int_equal(mx_ids_entries(ids, 2), MX_IDS_ENTRIES);
+    assert_int_equal(mx_ids_entries(ids, 3), 7);
+    assert_int_equal(mx_ids_entries(ids, 4), 0);
+    assert_int_equal(mx_ids_entries(ids - 7, 2), MX_IDS_ENTRIES);
+    for (uint32_t i = 0; i < MX_IDS_ENTRIES; i++) {
+        e[i] = (struct mx_id_entry){.hash = i / 2 * 1000, .token = 5 + i};
+    }
+    assert_true(mx_id_order(&e[0], &e[1]) < 0 && mx_id_order(&e[3], &e[0]) > 0);
+    assert_true(mx_id_order(&e[1], &e[0]) > 0 && mx_id_order(&e[2], &e[2]) == 0);
+    n = mx_ids_encode(5, 1, e, MX_IDS_ENTRIES, b);
+    assert_int_equal(n, sizeof b);
+    assert_true(n + 16 <= 4096); /* one page of LMDB's */
+    assert_null(mx_ids_decode(5, ids, 1, span_of(b, n), &got));
+    assert_int_equal(got.n, MX_IDS_ENTRIES);
+    assert_int_equal(mx_ids_entry(&got, 253).token, 258);
+    assert_int_equal(mx_ids_find(&got, 0), 0);
+    assert_int_equal(mx_ids_find(&got, 1), 2);
+    assert_int_equal(mx_ids_find(&got, 1000), 2);
+    assert_int_equal(mx_ids_find(&got, 126000), 252);
+    assert_int_equal(mx_ids_find(&got, 126001), MX_IDS_ENTRIES);
+    assert_non_null(mx_ids_decode(6, ids, 1, span_of(b, n), &got));
+    assert_non_null(mx_ids_decode(5, ids, 2, span_of(b, n), &got));
+    assert_non_null(mx_ids_decode(5, MX_IDS_ENTRIES + 7, 1, span_of(b, n), &got));
+    assert_non_null(mx_ids_decode(5, 0, 1, span_of(b, n), &got));
+    for (size_t cut = 0; cut < n; cut++) {
+        assert_non_null(mx_ids_decode(5, ids, 1, span_of(b, cut), &got));
+    }
+    for (unsigned i = 0; i < 3000; i++) {
+        size_t bit = (size_t)below(&d, n * 8);
+        b[bit / 8] ^= (uint8_t)(1u << bit % 8);
+        assert_non_null(mx_ids_decode(5, ids, 1, span_of(b, n), &got));
+        b[bit / 8] ^= (uint8_t)(1u << bit % 8);
+    }
+    /* No entries, under a checksum that is right. */
+    n = mx_ids_encode(5, 0, e, 0, b);
+    assert_non_null(mx_ids_decode(5, 0, 0, span_of(b, n), &got));
+}
+
+/* What an id becomes, and that one that was cut stays as it is when it is given again. */
+static void test_document_id(void **state)
+{
+    struct mx_document d, again;
+    char id[600];
+
+    (void)state;
+    mx_document_set_id(&d, NULL, 0);
+    assert_int_equal(d.id_len, 0);
+    assert_string_equal(d.id, "");
+    mx_document_set_id(&d, "a\0b", 3);
+    assert_int_equal(d.id_len, 3);
+    assert_memory_equal(d.id, "a\0b", 4);
+    memset(id, 'x', sizeof id);
+    mx_document_set_id(&d, id, MX_DOC_ID_MAX);
+    assert_int_equal(d.id_len, MX_DOC_ID_MAX);
+    assert_memory_equal(d.id, id, MX_DOC_ID_MAX);
+    mx_document_set_id(&d, id, MX_DOC_ID_MAX + 1);
+    assert_int_equal(d.id_len, MX_DOC_ID_MAX);
+    assert_int_equal(d.id[238], '~');
+    mx_document_set_id(&again, d.id, d.id_len);
+    assert_string_equal(again.id, d.id);
+    mx_document_set_id(&again, id, MX_DOC_ID_MAX + 2);
+    assert_memory_equal(again.id, d.id, 239);
+    assert_string_not_equal(again.id, d.id);
+    memcpy(id + 236, "\xf0\x9f\x98\x80", 4); /* one character over the cut */
+    mx_document_set_id(&d, id, sizeof id);
+    assert_int_equal(d.id_len, 236 + 17);
+    memset(id, 0x80, sizeof id); /* no beginning of a character anywhere */
+    mx_document_set_id(&d, id, sizeof id);
+    assert_int_equal(d.id_len, 17);
 }
 
 static void test_keys(void **state)
 {
-    static const enum mx_shard_key_kind kinds[] = {MX_KEY_HEADER, MX_KEY_DICTIONARY, MX_KEY_BLOCK,
-                                                   MX_KEY_SOURCE, MX_KEY_GROUP, MX_KEY_ORIGIN};
+    static const enum mx_shard_key_kind kinds[] = {
+        MX_KEY_HEADER, MX_KEY_DICTIONARY, MX_KEY_BLOCK, MX_KEY_SOURCE, MX_KEY_GROUP, MX_KEY_ORIGIN,
+        MX_KEY_IDS,
+    };
     uint8_t a[MX_SHARD_KEY_MAX], b[MX_SHARD_KEY_MAX];
     uint64_t number;
 
     (void)state;
-    for (size_t i = 0; i < 6; i++) {
+    for (size_t i = 0; i < 7; i++) {
         size_t n = mx_shard_key(kinds[i], i < 2 ? 0 : 0x01020304, a);
-        for (size_t k = 0; k < 6; k++) {
+        for (size_t k = 0; k < 7; k++) {
             assert_int_equal(mx_shard_key_parse(span_of(a, n), kinds[k], &number), i == k);
         }
         assert_false(mx_shard_key_parse(span_of(a, n - 1), kinds[i], &number));
@@ -276,13 +378,18 @@ static void test_catalog_records(void **state)
 static void test_golden(void **state)
 {
     struct mx_shard_header h = sample_header();
-    uint8_t b[MX_SHARD_HEADER_BYTES];
+    struct mx_id_entry e[2] = {{0x0107bee4d1a06c89u, 100}, {0x172cb4e59757c814u, 0}};
+    struct mx_document left = {.id_len = 4, .id = "left"};
+    uint8_t b[MX_SHARD_HEADER_BYTES], ids[MX_IDS_HEAD_BYTES + 2 * MX_IDS_ENTRY_BYTES];
     uint64_t digest[2];
 
     (void)state;
     assert_int_equal(mx_hash_seed(0x1122334455667788, 'b', 7, 1), 0xa1d05bd8f9de2c38u);
     mx_shard_header_encode(&h, b);
-    assert_int_equal(mx_load_u64(b), 0x9e84c763f4ba0677u);
+    assert_int_equal(mx_load_u64(b), 0xe17d008ece07c3e1u);
+    assert_int_equal(mx_id_hash(&left), e[1].hash);
+    assert_int_equal(mx_ids_encode(h.info.id, 0, e, 2, ids), sizeof ids);
+    assert_int_equal(mx_load_u64(ids), 0xc758dc48363cf919u);
     assert_int_equal(mx_hash64("mixd", 4, 0), 0xd36ae82fd453166bu);
     mx_hash128("mixd", 4, digest);
     assert_int_equal(digest[0], 0x6eff0f1c8243c9u);
@@ -319,7 +426,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_header),  cmocka_unit_test(test_header_sense),
         cmocka_unit_test(test_block),   cmocka_unit_test(test_group_and_origins),
-        cmocka_unit_test(test_origins), cmocka_unit_test(test_keys),
+        cmocka_unit_test(test_origins), cmocka_unit_test(test_ids),
+        cmocka_unit_test(test_document_id), cmocka_unit_test(test_keys),
         cmocka_unit_test(test_catalog_records), cmocka_unit_test(test_golden),
         cmocka_unit_test(test_golden_catalog),
     };

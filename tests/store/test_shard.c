@@ -49,6 +49,36 @@ static void check_starts(const struct model *m, struct mx_shardset *s, struct di
     }
 }
 
+/* From document to document in one place: back, on, and to the same one again. */
+static void check_place(const struct model *m, const struct mx_shard *s, struct dice *d)
+{
+    struct mx_shard_place p;
+    struct mx_document got, want;
+    struct mx_err err;
+
+    assert_ok(mx_place_open(s, &p, &err), &err);
+    for (unsigned i = 0; i < 300; i++) {
+        uint64_t k = below(d, m->documents);
+        for (unsigned again = 0; again < 2; again++) {
+            model_document(m, k, &want);
+            assert_ok(mx_place_seek(&p, want.first_token + below(d, want.tokens), &got, &err),
+                      &err);
+            assert_int_equal(got.source_byte, want.source_byte);
+        }
+        for (; k + 1 < m->documents && below(d, 8) > 0; k++) {
+            model_document(m, k + 1, &want);
+            assert_int_equal(mx_place_next(&p, &got, &err), 1);
+            assert_int_equal(got.first_token, want.first_token);
+            assert_int_equal(got.tokens, want.tokens);
+            assert_string_equal(got.id, want.id);
+        }
+        if (k + 1 == m->documents) {
+            assert_int_equal(mx_place_next(&p, &got, &err), 0);
+        }
+    }
+    mx_place_close(&p);
+}
+
 static void check_documents(const struct model *m, const struct mx_shard *s, struct dice *d)
 {
     struct mx_document got, want;
@@ -107,6 +137,7 @@ static void round_trip(void **state, const struct model_options *o, uint64_t see
     assert_ok(mx_shardset_get(s, m.info.id, &shard, &err), &err);
     check_info(&m, shard);
     check_documents(&m, shard, &d);
+    check_place(&m, shard, &d);
     assert_ok(mx_shard_verify(shard, NULL, NULL, &err), &err);
     mx_shardset_put(s, shard);
     assert_fails(mx_shardset_read(s, m.info.id, m.n - 1, 2, 4, b, &err), MX_EINVALID, &err,
