@@ -245,7 +245,17 @@ int mx_shardset_get(struct mx_shardset *s, uint64_t id, const struct mx_shard **
     return rc;
 }
 
-void mx_shardset_put(struct mx_shardset *s, const struct mx_shard *shard)
+/* Ends a call on an entry. */
+static int done(struct mx_shardset *s, struct entry *e, int rc)
+{
+    put_entry(s, e);
+    if (rc == MX_EDAMAGED) {
+        atomic_fetch_add_explicit(&s->damaged, 1, memory_order_relaxed);
+    }
+    return rc;
+}
+
+int mx_shardset_done(struct mx_shardset *s, const struct mx_shard *shard, int rc)
 {
     struct entry *e;
 
@@ -253,7 +263,12 @@ void mx_shardset_put(struct mx_shardset *s, const struct mx_shard *shard)
     e = look_up(s, mx_shard_get_info(shard)->id);
     (void)pthread_mutex_unlock(&s->lock);
     MX_REQUIRE(e != NULL && e->shard == shard);
-    put_entry(s, e);
+    return done(s, e, rc);
+}
+
+void mx_shardset_put(struct mx_shardset *s, const struct mx_shard *shard)
+{
+    (void)mx_shardset_done(s, shard, 0);
 }
 
 /* ---- reading ---- */
@@ -327,16 +342,6 @@ static int read_all(struct mx_shardset *s, const struct mx_shard *shard, uint64_
         dst += (size_t)part * width;
     }
     mx_kv_abort(&t);
-    return rc;
-}
-
-/* Ends a call on an entry. */
-static int done(struct mx_shardset *s, struct entry *e, int rc)
-{
-    put_entry(s, e);
-    if (rc == MX_EDAMAGED) {
-        atomic_fetch_add_explicit(&s->damaged, 1, memory_order_relaxed);
-    }
     return rc;
 }
 

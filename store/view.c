@@ -17,13 +17,10 @@ static int add_part(struct mx_view *v, const struct mx_domain *d, const struct m
                            "domain %s: shard %016" PRIx64 " has tokens of %u bytes, not %u",
                            d->name, infos[i].id, infos[i].width, d->width);
         }
-        if (samples == 0) {
-            continue;
-        }
         if (samples > MX_SAMPLES_MAX - v->samples) {
             return mx_fail(err, MX_EFULL, "domain %s: more than 2^48 samples", d->name);
         }
-        if (infos[i].level != MX_LEVEL_RAW && v->seq_len < MX_BLOCK_TOKENS) {
+        if (samples > 0 && infos[i].level != MX_LEVEL_RAW && v->seq_len < MX_BLOCK_TOKENS) {
             v->chunk = MX_BLOCK_TOKENS / v->seq_len;
         }
         v->shards[v->n].first_sample = v->samples;
@@ -78,6 +75,14 @@ void mx_view_clear(struct mx_view *v)
     v->samples = 0;
 }
 
+uint64_t mx_view_shard_samples(const struct mx_view *v, uint32_t i)
+{
+    uint64_t end = i + 1 < v->n ? v->shards[i + 1].first_sample : v->samples;
+
+    return end - v->shards[i].first_sample;
+}
+
+/* Of shards that begin with the same sample the last one holds it: the others hold none. */
 void mx_view_find(const struct mx_view *v, uint64_t sample, uint64_t *ret_shard,
                   uint64_t *ret_token)
 {

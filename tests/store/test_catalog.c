@@ -396,7 +396,10 @@ static void test_view(void **state)
 
     assert_ok(mx_catalog_register(c, &d, NULL, 0, in, 4, &err), &err);
     assert_ok(mx_view_make(c, &d, 4, 100, &v, &err), &err);
-    assert_int_equal(v.n, 3);
+    assert_int_equal(v.n, 4);
+    assert_int_equal(mx_view_shard_samples(&v, 0), 10);
+    assert_int_equal(mx_view_shard_samples(&v, 1), 0);
+    assert_int_equal(mx_view_shard_samples(&v, 3), 3);
     assert_int_equal(v.samples, 10 + 0 + 1 + 3);
     assert_int_equal(v.chunk, 1);
     assert_int_equal(v.width, 2);

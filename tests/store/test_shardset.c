@@ -1,7 +1,7 @@
 /* test_shardset.c - many threads, few open shards, a small cache: the same bytes for all. */
 #include "check.h"
 
-#include "store/shardset.h"
+#include "store/lookup.h"
 
 #include <pthread.h>
 #include <unistd.h>
@@ -44,6 +44,32 @@ static unsigned read_once(struct worker *w, const struct model *m, struct dice *
     return 0;
 }
 
+static int found_cb(void *arg, const struct mx_found *f)
+{
+    (void)f;
+    ++*(unsigned *)arg;
+    return 0;
+}
+
+/* Each model has a document of that id, or none if i is a multiple of three. */
+static unsigned look_up(struct worker *w, uint64_t i)
+{
+    struct mx_view_shard shards[N_SHARDS];
+    struct mx_view v = {.n = N_SHARDS, .seq_len = 1000, .shards = shards};
+    unsigned found = 0;
+    char id[32];
+
+    for (unsigned k = 0; k < N_SHARDS; k++) {
+        shards[k] = (struct mx_view_shard){v.samples, w->models[k].info.id};
+        v.samples += w->models[k].n / 1000;
+    }
+    (void)snprintf(id, sizeof id, "document-%u", (unsigned)i);
+    if (mx_lookup_id(w->s, &v, id, strlen(id), found_cb, &found, &w->err) != 0) {
+        return 1;
+    }
+    return found != (i % 3 != 0 ? N_SHARDS : 0);
+}
+
 static void *work(void *arg)
 {
     struct worker *w = arg;
@@ -61,6 +87,7 @@ static void *work(void *arg)
             w->wrong += read_once(w, &w->models[below(&d, N_SHARDS)], &d);
             w->wrong += mx_shard_get_info(held)->id != m->info.id;
             mx_shardset_put(w->s, held);
+            w->wrong += look_up(w, below(&d, 100));
         } else {
             w->wrong += read_once(w, m, &d);
         }
