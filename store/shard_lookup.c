@@ -122,7 +122,8 @@ static bool path_matches(const char *path, size_t n, const char *source)
     return n == m || (memchr(path, '/', n) == NULL && source[m - n - 1] == '/');
 }
 
-/* The last document of a source that begins at or before a byte: 1, 0 for none, or a code. */
+/* The last document of a source that begins at or before a byte: 1, 0 for none, or a code. The ends
+ * are asked first: of a file that goes through many shards, all but one answer by them. */
 static int last_at(struct mx_shard_place *p, uint32_t source, uint64_t byte,
                    struct mx_document *ret, struct mx_err *err)
 {
@@ -130,8 +131,9 @@ static int last_at(struct mx_shard_place *p, uint32_t source, uint64_t byte,
     struct mx_document d = {0};
     int found = 0;
 
-    while (low < high) {
-        int rc = mx_place_seek(p, low + (high - low) / 2, &d, err);
+    for (unsigned round = 0; low < high; round++) {
+        uint64_t mid = round == 0 ? high - 1 : round == 1 ? low : low + (high - low) / 2;
+        int rc = mx_place_seek(p, mid, &d, err);
         if (rc != 0) {
             return rc;
         }
