@@ -12,6 +12,8 @@
 #include <sys/file.h>
 #include <unistd.h>
 
+#define FIRST_MAP_BYTES (1u << 20) /* many times what the tables and the first records need */
+
 struct mx_span mx_span_of(const void *p, size_t n)
 {
     return (struct mx_span){.p = p, .n = n};
@@ -224,29 +226,34 @@ static int write_first(struct mx_catalog *c, struct mx_kv_txn *t, struct mx_err 
     return rc;
 }
 
-/* A new, empty environment becomes a store, unless another process was faster. */
-static int initialise(struct mx_catalog *c, struct mx_err *err)
+/* Makes a whole catalog of one commit in a file that nobody knows. */
+static int build(const char *path, struct mx_err *err)
 {
+    struct mx_kv_options o = {.mode = MX_KV_BUILD, .map_bytes = FIRST_MAP_BYTES,
+                              .dbs = MX_TABLE_COUNT};
+    struct mx_catalog c = {0};
     struct mx_kv_txn t = {0};
-    int rc = mx_kv_begin(c->kv, true, &t, err);
+    int rc = mx_kv_open(path, &o, &c.kv, err);
 
     if (rc == 0) {
-        rc = open_tables(c, &t, false, err);
-        if (rc == MX_ENOTFOUND) {
-            rc = open_tables(c, &t, true, err);
-            if (rc == 0) {
-                rc = write_first(c, &t, err);
-            }
-        }
+        rc = mx_kv_begin(c.kv, true, &t, err);
     }
-    if (rc != 0) {
-        mx_kv_abort(&t);
-        return rc;
+    if (rc == 0) {
+        rc = open_tables(&c, &t, true, err);
     }
-    return mx_kv_commit(&t, err);
+    if (rc == 0) {
+        rc = write_first(&c, &t, err);
+    }
+    if (rc == 0) {
+        rc = mx_kv_commit(&t, err);
+    }
+    mx_kv_abort(&t);
+    mx_kv_close(c.kv);
+    free(c.scratch);
+    return rc == 0 ? mx_file_sync(path, err) : rc;
 }
 
-static int open_env(const char *path, bool create, struct mx_catalog *c, struct mx_err *err)
+static int open_env(const char *path, struct mx_catalog *c, struct mx_err *err)
 {
     struct mx_kv_options o = {
         .mode = MX_KV_SHARED,
@@ -271,22 +278,67 @@ static int open_env(const char *path, bool create, struct mx_catalog *c, struct 
         return mx_kv_commit(&t, err);
     }
     mx_kv_abort(&t);
-    if (rc != MX_ENOTFOUND) {
-        return rc;
-    }
-    return create ? initialise(c, err)
-                  : mx_fail(err, MX_ENOTFOUND, "%s: is no store: its catalog is empty", path);
+    return rc == MX_ENOTFOUND
+               ? mx_fail(err, rc, "%s: is no store: its catalog is empty", path) : rc;
 }
 
-static int make_folders(const char *dir, struct mx_err *err)
+/* The catalog gets its name when all of it is on the disk: a full disk or a crash leaves a whole one
+ * or none. */
+static int make_catalog(const char *path, struct mx_err *err)
+{
+    char tmp[MX_PATH_MAX + 8];
+    int rc;
+
+    (void)snprintf(tmp, sizeof tmp, "%s.tmp", path);
+    (void)unlink(tmp); /* of one that died */
+    rc = build(tmp, err);
+    if (rc == 0 && rename(tmp, path) != 0) {
+        rc = mx_fail(err, mx_errno_code(errno), "%s: cannot rename: %s", tmp, strerror(errno));
+    }
+    if (rc != 0) {
+        (void)unlink(tmp);
+    }
+    return rc;
+}
+
+/* The folders and the catalog, unless they are there. Two at a time: the second waits. */
+static int make_store(const char *dir, const char *path, struct mx_err *err)
 {
     char shards[MX_PATH_MAX + 1];
-    int rc = mx_dir_make(dir, err);
+    int rc = mx_dir_make(dir, err), fd;
 
     if (rc == 0 && snprintf(shards, sizeof shards, "%s/shards", dir) >= (int)sizeof shards) {
         rc = mx_fail(err, MX_EINVALID, "%s: this path is too long", dir);
     }
-    return rc != 0 ? rc : mx_dir_make(shards, err);
+    if (rc == 0) {
+        rc = mx_dir_make(shards, err);
+    }
+    if (rc != 0 || access(path, F_OK) == 0) {
+        return rc;
+    }
+    fd = open(shards, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0 || flock(fd, LOCK_EX) != 0) {
+        rc = mx_fail(err, mx_errno_code(errno), "%s: cannot lock: %s", shards, strerror(errno));
+    } else if (access(path, F_OK) != 0) {
+        rc = make_catalog(path, err);
+    }
+    if (fd >= 0) {
+        close(fd);
+    }
+    return rc;
+}
+
+/* Makes the names durable. Each time, since whoever made them may have died before. */
+static int sync_names(const char *dir, struct mx_err *err)
+{
+    char parent[MX_PATH_MAX + 8];
+    int rc = mx_dir_sync(dir, err);
+
+    if (rc == 0) {
+        (void)snprintf(parent, sizeof parent, "%s/..", dir);
+        rc = mx_dir_sync(parent, err);
+    }
+    return rc == MX_EDENIED ? 0 : rc; /* a folder that isn't ours to read isn't ours to sync */
 }
 
 int mx_catalog_open(const char *dir, bool create, struct mx_catalog **ret, struct mx_err *err)
@@ -301,7 +353,10 @@ int mx_catalog_open(const char *dir, bool create, struct mx_catalog **ret, struc
     if (!create && access(path, F_OK) != 0) {
         return mx_fail(err, MX_ENOTFOUND, "%s: there is no store: no file '%s'", dir, path);
     }
-    rc = create ? make_folders(dir, err) : 0;
+    rc = create ? make_store(dir, path, err) : 0;
+    if (rc == 0 && create) {
+        rc = sync_names(dir, err);
+    }
     if (rc != 0) {
         return rc;
     }
@@ -311,7 +366,7 @@ int mx_catalog_open(const char *dir, bool create, struct mx_catalog **ret, struc
     }
     c->journal.ops = &mx_catalog_journal_ops;
     (void)pthread_mutex_init(&c->watch_lock, NULL);
-    rc = open_env(path, create, c, err);
+    rc = open_env(path, c, err);
     if (rc != 0) {
         mx_catalog_close(c);
         return rc;

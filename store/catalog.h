@@ -21,8 +21,9 @@
 
 struct mx_catalog;
 
-/* Opens DIR/catalog, making DIR, DIR/catalog and DIR/shards if `create`. MX_EVERSION names the
- * version that wrote it if that is another; MX_ENOTFOUND if there is none and !create. */
+/* Opens DIR/catalog, making DIR, DIR/catalog and DIR/shards if `create`: a whole catalog, durable
+ * with its name, or none. MX_EVERSION names the version that wrote it if that is another;
+ * MX_ENOTFOUND if there is none and !create, or it is no store's. */
 int mx_catalog_open(const char *dir, bool create, struct mx_catalog **ret, struct mx_err *err)
     MX_MUST_CHECK;
 void mx_catalog_close(struct mx_catalog *c);

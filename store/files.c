@@ -97,17 +97,27 @@ int mx_file_remove_unlocked(const char *path, struct mx_err *err)
     return rc;
 }
 
-int mx_dir_sync(const char *dir, struct mx_err *err)
+static int sync_path(const char *path, int flags, struct mx_err *err)
 {
-    int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC), rc = 0;
+    int fd = open(path, flags | O_CLOEXEC), rc = 0;
 
     if (fd < 0 || fsync(fd) != 0) {
-        rc = mx_fail(err, mx_errno_code(errno), "%s: cannot sync: %s", dir, strerror(errno));
+        rc = mx_fail(err, mx_errno_code(errno), "%s: cannot sync: %s", path, strerror(errno));
     }
     if (fd >= 0) {
         close(fd);
     }
     return rc;
+}
+
+int mx_dir_sync(const char *dir, struct mx_err *err)
+{
+    return sync_path(dir, O_RDONLY | O_DIRECTORY, err);
+}
+
+int mx_file_sync(const char *path, struct mx_err *err)
+{
+    return sync_path(path, O_RDONLY, err);
 }
 
 int mx_dir_make(const char *dir, struct mx_err *err)

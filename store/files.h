@@ -26,6 +26,8 @@ int mx_file_create_locked(const char *path, int *ret_fd, struct mx_err *err) MX_
 int mx_file_remove_unlocked(const char *path, struct mx_err *err) MX_MUST_CHECK;
 /* Makes a folder's entries durable. */
 int mx_dir_sync(const char *dir, struct mx_err *err) MX_MUST_CHECK;
+/* Makes durable what was written to a file, through whatever descriptor. */
+int mx_file_sync(const char *path, struct mx_err *err) MX_MUST_CHECK;
 /* Makes a folder unless it is there. */
 int mx_dir_make(const char *dir, struct mx_err *err) MX_MUST_CHECK;
 /* Wall clock in milliseconds: data, never a deadline. */

@@ -382,6 +382,58 @@ static void test_two_processes(void **state)
     close(ready[1]);
 }
 
+/* Several at once make one store, and what one that was killed has left is no hindrance. */
+static void test_making(void **state)
+{
+    char *dir = path_in(*state, "store"), *tmp = path_in(*state, "store/catalog.tmp");
+    struct mx_catalog *c;
+    struct mx_err err;
+    uint64_t ids[2] = {0, 0};
+    int out[2];
+
+    assert_int_equal(mkdir(dir, 0700), 0);
+    write_file(tmp, "half of a catalog", 17);
+    assert_int_equal(pipe(out), 0);
+    for (int i = 0; i < 8; i++) {
+        pid_t pid = fork();
+        assert_true(pid >= 0);
+        if (pid == 0) {
+            if (mx_catalog_open(dir, true, &c, &err) == 0) {
+                ids[0] = mx_catalog_store_id(c);
+            }
+            _exit(write(out[1], ids, sizeof ids[0]) == sizeof ids[0] ? 0 : 1);
+        }
+    }
+    for (int i = 0; i < 8; i++) {
+        int status;
+        assert_int_equal(read(out[0], &ids[i > 0], sizeof ids[0]), sizeof ids[0]);
+        assert_int_not_equal(ids[0], 0);
+        assert_true(i == 0 || ids[1] == ids[0]);
+        assert_true(wait(&status) > 0);
+        assert_int_equal(status, 0);
+    }
+    assert_int_not_equal(access(tmp, F_OK), 0);
+    close(out[0]);
+    close(out[1]);
+    free(dir);
+    free(tmp);
+}
+
+/* An environment that is nobody's store is left as it is. */
+static void test_empty_catalog(void **state)
+{
+    char *path = path_in(*state, "catalog");
+    struct mx_kv_options o = {.mode = MX_KV_BUILD, .map_bytes = 1 << 20, .dbs = 1};
+    struct mx_catalog *c;
+    struct mx_kv *kv;
+    struct mx_err err;
+
+    assert_ok(mx_kv_open(path, &o, &kv, &err), &err);
+    mx_kv_close(kv);
+    assert_fails(mx_catalog_open(*state, true, &c, &err), MX_ENOTFOUND, &err, "is empty");
+    free(path);
+}
+
 /* ---- views ---- */
 
 static void test_view(void **state)
@@ -435,7 +487,8 @@ int main(void)
         TEST(test_not_a_catalog), TEST(test_lock),
         TEST(test_address_space), TEST(test_names), TEST(test_register),
         TEST(test_register_conflicts), TEST(test_domains_in_order), TEST(test_remove_domain),
-        TEST(test_damaged_records), TEST(test_two_processes), TEST(test_view),
+        TEST(test_damaged_records), TEST(test_two_processes), TEST(test_making),
+        TEST(test_empty_catalog), TEST(test_view),
     };
     return cmocka_run_group_tests_name("store-catalog", tests, NULL, NULL);
 }
