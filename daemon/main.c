@@ -217,22 +217,36 @@ static void signal_cb(uv_signal_t *s, int number)
     }
 }
 
-static void tick_cb(uv_timer_t *t)
+/* Other processes ingest into the catalog. When a commit of ours has failed that has been said
+ * once, and LMDB may refuse to read. */
+static void look_at_catalog(struct mx_daemon *d)
 {
-    struct mx_daemon *d = t->data;
-    uint64_t now = uv_hrtime(), generation = d->generation;
+    uint64_t generation;
+    struct mx_writer_stats w;
     struct mx_err err;
 
-    for (uint32_t i = 0; i < d->n_hosts; i++) {
-        mx_host_sweep(d->hosts[i], now);
+    mx_writer_get_stats(d->writer, &w);
+    if (w.broken != 0) {
+        return;
     }
-    mx_fills_sweep(d, now);
     if (mx_catalog_generation(d->catalog, &generation, &err) < 0) {
         mx_log(MX_LOG_ERROR, "catalog.read", "error=\"%s\"", err.text);
     } else if (generation != d->generation) {
         d->generation = generation;
         mx_log(MX_LOG_INFO, "catalog.changed", "generation=%" PRIu64, generation);
     }
+}
+
+static void tick_cb(uv_timer_t *t)
+{
+    struct mx_daemon *d = t->data;
+    uint64_t now = uv_hrtime();
+
+    for (uint32_t i = 0; i < d->n_hosts; i++) {
+        mx_host_sweep(d->hosts[i], now);
+    }
+    mx_fills_sweep(d, now);
+    look_at_catalog(d);
     mx_watch_tick(d, now);
 }
 

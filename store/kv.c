@@ -6,6 +6,7 @@
 
 #include <errno.h>
 #include <lmdb.h>
+#include <stdatomic.h>
 #include <string.h>
 
 _Static_assert(MX_KV_MAIN == 1, "LMDB's main database has handle 1");
@@ -14,6 +15,7 @@ struct mx_kv {
     MDB_env *env;
     enum mx_kv_mode mode;
     char *path;
+    atomic_bool failed; /* a commit did */
 };
 
 /* What an LMDB or system code is called here. */
@@ -33,6 +35,7 @@ static int translate(int rc)
     case EAGAIN:
     case EMFILE:
     case ENFILE:
+    case MDB_PANIC: /* nothing is wrong with what is stored */
     case EBUSY: return MX_EBUSY;
     case MDB_CORRUPTED:
     case MDB_PAGE_NOTFOUND:
@@ -52,6 +55,8 @@ static int kv_fail(const struct mx_kv *kv, int rc, const char *doing, struct mx_
 
     if (rc == MDB_MAP_FULL) {
         hint = " (its map is full)";
+    } else if (rc == MDB_PANIC) {
+        hint = " (a commit of this process failed: it must be restarted)";
     } else if (rc == MDB_MAP_RESIZED) {
         hint = " (another process made it larger than our map: restart this one)";
     }
@@ -218,11 +223,21 @@ int mx_kv_begin(struct mx_kv *kv, bool write, struct mx_kv_txn *ret, struct mx_e
     return 0;
 }
 
+/* After a commit that failed LMDB would go on. But when a sync has failed nobody knows what is on
+ * the disk, and the next one that succeeds says nothing of it. */
 int mx_kv_commit(struct mx_kv_txn *t, struct mx_err *err)
 {
-    int rc = mdb_txn_commit(t->txn);
+    int rc = MDB_PANIC;
 
+    if (atomic_load(&t->kv->failed)) {
+        mdb_txn_abort(t->txn);
+    } else {
+        rc = mdb_txn_commit(t->txn);
+    }
     t->txn = NULL;
+    if (rc != 0 && rc != MDB_MAP_FULL) {
+        atomic_store(&t->kv->failed, true);
+    }
     return rc == 0 ? 0 : kv_fail(t->kv, rc, "commit", err);
 }
 

@@ -59,7 +59,9 @@ int mx_kv_grow(struct mx_kv *kv, uint64_t map_bytes, struct mx_err *err) MX_MUST
 
 int mx_kv_begin(struct mx_kv *kv, bool write, struct mx_kv_txn *ret, struct mx_err *err)
     MX_MUST_CHECK;
-/* Ends the transaction in any case; on an error nothing of it is there. */
+/* Ends the transaction in any case. After an error other than MX_EFULL by a full map no commit
+ * through *kv succeeds any more, and reading may be refused as well: MX_EBUSY. Whether this one is
+ * there sees who opens the file next. */
 int mx_kv_commit(struct mx_kv_txn *t, struct mx_err *err) MX_MUST_CHECK;
 void mx_kv_abort(struct mx_kv_txn *t); /* fine if none is running */
 
