@@ -61,6 +61,7 @@ const char *mxc_code_name(int code)
     case MXC_PROTOCOL: return "PROTOCOL";
     case MXC_DAMAGED: return "DAMAGED";
     case MXC_BUSY: return "BUSY";
+    case MXC_SKIPPED: return "SKIPPED";
     default: return "UNKNOWN";
     }
 }

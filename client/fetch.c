@@ -333,6 +333,19 @@ static void range_failed(struct mxc_job *job, const struct mxc_error *err)
     }
     f->state = MXC_FETCH_FAILED;
     f->error = *err;
+    if (err->code == MXC_SKIPPED) {
+        f->skipped_to = job->skipped_to;
+        if (f->skipped_to > f->step) {
+            (void)mxc_fail(&f->error, MXC_SKIPPED,
+                           "run %s: step %" PRIu64 " is passed over, go on at step %" PRIu64
+                           ": %.800s",
+                           f->run->name, f->step, f->skipped_to, err->text);
+        } else { /* following it could go round for ever */
+            (void)mxc_fail(&f->error, MXC_PROTOCOL,
+                           "BATCH reply: step %" PRIu64 " is passed over up to step %" PRIu64,
+                           f->step, f->skipped_to);
+        }
+    }
     for (uint32_t i = 0; i < f->n_ranges; i++) {
         mxc_job_stop(f->run->client, &f->ranges[i].job);
     }

@@ -62,6 +62,7 @@ struct mxc_job {
     uint64_t *retries;      /* counts each repetition; borrowed, may be NULL */
     uint32_t put_off;       /* the last reply's status, WAIT or BUSY, or OK */
     char put_off_text[160]; /* and its text */
+    uint64_t skipped_to;    /* when it failed with MXC_SKIPPED: the step to go on at */
 };
 
 /* ---- batches ---- */
@@ -106,6 +107,7 @@ struct mxc_fetch {
     enum mxc_fetch_state state;
     bool current; /* somebody waits for it: a failure counts */
     struct mxc_error error;
+    uint64_t skipped_to; /* when the error is MXC_SKIPPED: the step to go on at, > step */
 };
 
 /* NULL if there is no memory. Its ranges are pending. */

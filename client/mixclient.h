@@ -52,6 +52,7 @@ enum mxc_code {
     MXC_PROTOCOL = -9,     /* the peer isn't a mixd, speaks another version, or sent nonsense */
     MXC_DAMAGED = -10,     /* the daemon's stored data fails its checksum */
     MXC_BUSY = -11,        /* the daemon was too busy until the timeout */
+    MXC_SKIPPED = -12,     /* an operator has this step passed over; the text names the next one */
 };
 
 struct mxc_error {
@@ -114,10 +115,11 @@ struct mxc_batch {
     const uint32_t *starts;      /* token offsets in the sample at which a document begins */
 };
 
-/* The next step's batch, from start_step on. Blocks up to the timeout; on MXC_TIMEOUT, BUSY and
- * UNREACHABLE the same step is asked for by the next call. MXC_END after the last step. */
+/* The next step's batch, from start_step on. Steps that an operator has passed over are left out:
+ * batch->step says which one it is. Blocks up to the timeout; on MXC_TIMEOUT, BUSY and UNREACHABLE
+ * the same step is asked for by the next call. MXC_END after the last step. */
 MXC_API int mxc_next(struct mxc_run *r, struct mxc_batch **ret, struct mxc_error *err);
-/* Any step, without changing where mxc_next is. */
+/* Any step, without changing where mxc_next is. MXC_SKIPPED if it is passed over. */
 MXC_API int mxc_batch_at(struct mxc_run *r, uint64_t step, struct mxc_batch **ret,
                          struct mxc_error *err);
 /* Any slots of a step, whatever the rank. */
@@ -143,6 +145,7 @@ MXC_API int mxc_feedback(struct mxc_run *r, uint64_t step, const struct mxc_loss
 /* Outcomes of the run's delivered posts so far. */
 struct mxc_feedback_counts {
     uint64_t posted, accepted, duplicate, late, refused;
+    uint64_t diverged;    /* posted before, with other losses: the first ones count */
     uint64_t quarantined; /* single losses that the daemon left out of accepted posts */
     char last_text[1024]; /* what the daemon last said about a refused or quarantined one, or "" */
 };

@@ -47,7 +47,7 @@ static int post_reply(struct mxc_job *job, struct mx_span body, struct mxc_msg *
     if (mx_feedback_reply_decode(body.p, body.n, &m, &e) < 0) {
         return mxc_fail_proto(err, &e);
     }
-    if (m.outcome > MX_FEEDBACK_LATE) {
+    if (m.outcome > MX_FEEDBACK_DIVERGED) {
         return mxc_fail(err, MXC_PROTOCOL, "FEEDBACK reply: outcome %" PRIu32 " is unknown",
                         m.outcome);
     }
@@ -57,6 +57,7 @@ static int post_reply(struct mxc_job *job, struct mx_span body, struct mxc_msg *
         n->accepted += m.outcome == MX_FEEDBACK_ACCEPTED;
         n->duplicate += m.outcome == MX_FEEDBACK_DUPLICATE;
         n->late += m.outcome == MX_FEEDBACK_LATE;
+        n->diverged += m.outcome == MX_FEEDBACK_DIVERGED;
         n->quarantined += m.quarantined;
         if (m.text.n > 0) {
             mxc_copy_text(n->last_text, sizeof n->last_text, m.text);

@@ -77,6 +77,7 @@ static int code_of(uint32_t status)
     case MX_STATUS_DENIED: return MXC_DENIED;
     case MX_STATUS_BAD_REQUEST: return MXC_INVALID;
     case MX_STATUS_DAMAGED: return MXC_DAMAGED;
+    case MX_STATUS_SKIPPED: return MXC_SKIPPED;
     default: return MXC_PROTOCOL;
     }
 }
@@ -89,7 +90,7 @@ static void take_trouble(struct mxc_job *job, const struct mx_header *h, struct 
     struct mx_err e;
     struct mxc_error err = {0};
 
-    if (mx_trouble_decode(body.p, body.n, &t, &e) < 0) {
+    if (mx_trouble_decode(body.p, body.n, h->status, &t, &e) < 0) {
         (void)mxc_fail_proto(&err, &e);
         fail_job(job, &err);
     } else if (h->status == MX_STATUS_WAIT || h->status == MX_STATUS_BUSY) {
@@ -101,6 +102,7 @@ static void take_trouble(struct mxc_job *job, const struct mx_header *h, struct 
         ask_again(job, now_ns + ms * MS);
     } else {
         err.code = code_of(h->status);
+        job->skipped_to = t.next;
         mxc_copy_text(err.text, sizeof err.text, t.text);
         if (err.code == MXC_PROTOCOL) {
             (void)mxc_fail(&err, MXC_PROTOCOL, "reply: status %" PRIu32 " is unknown", h->status);

@@ -2,7 +2,9 @@
  *
  * mxc_next keeps the next `inflight` steps being fetched, so that the daemon works while the
  * trainer does. A fetch that fails before anybody waits for it says nothing yet (the run may be
- * extended, a domain come back): it is made again when its step is the current one. */
+ * extended, a domain come back): it is made again when its step is the current one. A step that is
+ * passed over moves mxc_next on to the step that the daemon names; it keeps what is fetched of that
+ * one and later ones. */
 #include "client/internal.h"
 
 #include <inttypes.h>
@@ -262,8 +264,11 @@ static bool fill_ahead(struct mxc_run *r)
     for (uint64_t s = r->step; s < r->step + n && s < r->info.end_step && s <= MX_STEP_MAX; s++) {
         struct mxc_fetch **f = &r->ahead[s % n];
 
+        /* That a step is passed over is as good as its batch; other failures ahead are asked for
+         * again. */
         if (*f != NULL && (*f)->step == s &&
-            !(s == r->step && (*f)->state == MXC_FETCH_FAILED && !(*f)->current)) {
+            !(s == r->step && (*f)->state == MXC_FETCH_FAILED && !(*f)->current &&
+              (*f)->error.code != MXC_SKIPPED)) {
             continue;
         }
         mxc_fetch_free(*f);
@@ -272,26 +277,67 @@ static bool fill_ahead(struct mxc_run *r)
     return r->ahead[r->step % n] != NULL;
 }
 
+/* Where the fetch of the current step is, if there is one. */
+static struct mxc_fetch **current(struct mxc_run *r)
+{
+    return &r->ahead[r->step % r->client->inflight];
+}
+
+/* Goes on at step `next`: what was fetched of the steps before is forgotten. */
+static void pass_over(struct mxc_run *r, uint64_t next)
+{
+    for (unsigned i = 0; i < MX_CLIENT_INFLIGHT_MAX; i++) {
+        if (r->ahead[i] != NULL && r->ahead[i]->step < next) {
+            mxc_fetch_free(r->ahead[i]);
+            r->ahead[i] = NULL;
+        }
+    }
+    r->step = next;
+    /* The oldest step in use is `next` now: told the one from before the gap, a daemon would wait
+     * for the steps between to be finished, which never are. */
+    r->started = false;
+}
+
+/* Waits for the batch of the current step, or of the first one that isn't passed over. */
+static int await_next(struct mxc_run *r, int64_t deadline, bool *ret_ready, struct mxc_error *err)
+{
+    *ret_ready = true;
+    for (;;) {
+        int rc;
+
+        if (r->step >= r->info.end_step || r->step > MX_STEP_MAX) {
+            return mxc_fail(err, MXC_END, "run %s ends before step %" PRIu64, r->name, r->step);
+        }
+        if (!fill_ahead(r)) {
+            return mxc_fail(err, MXC_NOMEM, "no memory for a batch");
+        }
+        *ret_ready = *ret_ready && (*current(r))->state != MXC_FETCH_OPEN;
+        rc = await(*current(r), deadline, err);
+        if (rc != MXC_SKIPPED) {
+            return rc;
+        }
+        pass_over(r, (*current(r))->skipped_to);
+        if (mxc_now_ns() >= deadline) { /* one gap after the other may have no end */
+            return mxc_fail(err, MXC_TIMEOUT,
+                            "run %s: steps are passed over, up to step %" PRIu64 " so far", r->name,
+                            r->step);
+        }
+    }
+}
+
 int mxc_next(struct mxc_run *r, struct mxc_batch **ret, struct mxc_error *err)
 {
     int64_t began = mxc_now_ns();
-    int64_t deadline = mxc_deadline(r->client);
-    struct mxc_fetch **f = &r->ahead[r->step % r->client->inflight];
+    struct mxc_fetch **f;
     bool ready;
     int rc;
 
-    if (r->step >= r->info.end_step || r->step > MX_STEP_MAX) {
-        return mxc_fail(err, MXC_END, "run %s ends before step %" PRIu64, r->name, r->step);
-    }
     (void)mxc_pump(r->client, began);
-    if (!fill_ahead(r)) {
-        return mxc_fail(err, MXC_NOMEM, "no memory for a batch");
-    }
-    ready = (*f)->state == MXC_FETCH_COMPLETE;
-    rc = await(*f, deadline, err);
+    rc = await_next(r, mxc_deadline(r->client), &ready, err);
+    f = current(r);
     r->wait.wait_ns += (uint64_t)(mxc_now_ns() - began);
     if (rc < 0) {
-        if ((*f)->state == MXC_FETCH_FAILED) {
+        if (*f != NULL && (*f)->state == MXC_FETCH_FAILED) {
             mxc_fetch_free(*f);
             *f = NULL;
         }

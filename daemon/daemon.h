@@ -18,9 +18,6 @@
 struct mx_http;
 struct mx_fills;
 
-/* Counts by status, MX_STATUS_OK to MX_STATUS_DAMAGED. */
-#define MX_STATUS_COUNT 9
-
 /* What dashboards see of a trainer: the last rank-and-world that asked or reported. */
 struct mx_trainer {
     uint32_t rank, world;

@@ -64,14 +64,20 @@ MX_MESSAGES(CODECS)
 void mx_trouble_encode(struct mx_writer *w, const struct mx_trouble *m)
 {
     MX_TROUBLE(FIELD_WRITE)
+    if (m->has_next) {
+        mx_write_u64(w, m->next);
+    }
 }
 
-int mx_trouble_decode(const void *body, size_t n, struct mx_trouble *ret, struct mx_err *err)
+int mx_trouble_decode(const void *body, size_t n, uint32_t status, struct mx_trouble *ret,
+                      struct mx_err *err)
 {
     struct mx_reader r;
 
     mx_reader_init(&r, body, n);
     MX_TROUBLE(FIELD_READ)
+    ret->has_next = status == MX_STATUS_SKIPPED;
+    ret->next = ret->has_next ? mx_read_u64(&r) : 0;
     return decoded(&r, "reply", n, err);
 }
 

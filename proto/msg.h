@@ -27,13 +27,19 @@
     X(5, DENIED, "this peer may not do that")                                                     \
     X(6, BAD_REQUEST, "the request makes no sense: the text names what and where")                \
     X(7, BUSY, "too much at once: ask again after wait_ms")                                       \
-    X(8, DAMAGED, "stored data failed its checksum: the text names shard and block")
+    X(8, DAMAGED, "stored data failed its checksum: the text names shard and block")             \
+    X(9, SKIPPED, "the step is passed over: go on at the step named")
 
 enum mx_status {
 #define MX_STATUS_ENUM(code, name, text) MX_STATUS_##name = code,
     MX_STATUSES(MX_STATUS_ENUM)
 #undef MX_STATUS_ENUM
 };
+
+/* How many there are; they count from 0. */
+#define MX_STATUS_ONE(code, name, text) +1
+enum { MX_STATUS_COUNT = 0 MX_STATUSES(MX_STATUS_ONE) };
+#undef MX_STATUS_ONE
 
 /* id, NAME, name: request and reply of one exchange. Field lists below. */
 #define MX_MESSAGES(X)                                                                            \
@@ -80,7 +86,8 @@ enum mx_message {
 #define MX_STATS_REQUEST(F) F(name, run)
 #define MX_STATS_REPLY(F) F(rest, json)
 
-/* The body of every reply whose status isn't OK. */
+/* The body of every reply whose status isn't OK; behind it, if it is SKIPPED, a u64: the first step
+ * after those passed over. */
 #define MX_TROUBLE(F) F(u32, wait_ms) F(text, text)
 
 #define MX_CTYPE_u16 uint16_t
@@ -93,6 +100,8 @@ enum mx_message {
 
 struct mx_trouble {
     MX_TROUBLE(MX_FIELD_DECL)
+    uint64_t next;
+    bool has_next; /* exactly if the status is SKIPPED */
 };
 #define MX_MESSAGE_STRUCTS(id, NAME, name)                                                        \
     struct mx_##name##_request {                                                                  \
@@ -134,8 +143,9 @@ size_t mx_frame_end(struct mx_writer *w);
 MX_MESSAGES(MX_MESSAGE_CODEC)
 #undef MX_MESSAGE_CODEC
 void mx_trouble_encode(struct mx_writer *w, const struct mx_trouble *m);
-int mx_trouble_decode(const void *body, size_t n, struct mx_trouble *ret, struct mx_err *err)
-    MX_MUST_CHECK;
+/* The status is the frame's: it says which body this is. */
+int mx_trouble_decode(const void *body, size_t n, uint32_t status, struct mx_trouble *ret,
+                      struct mx_err *err) MX_MUST_CHECK;
 
 const char *mx_message_name(unsigned type);  /* "BATCH", or "UNKNOWN"; the reply bit is ignored */
 const char *mx_status_name(uint32_t status); /* "WAIT", or "UNKNOWN" */
@@ -182,6 +192,7 @@ enum mx_feedback_outcome {
     MX_FEEDBACK_ACCEPTED = 0,
     MX_FEEDBACK_DUPLICATE = 1, /* this rank has reported this step before; nothing changed */
     MX_FEEDBACK_LATE = 2,      /* the step was closed before; nothing changed */
+    MX_FEEDBACK_DIVERGED = 3,  /* it has reported it before, with other losses; nothing changed */
 };
 
 /* Appends a TRAIN section. */

@@ -28,6 +28,7 @@ struct peer {
     pid_t pid;
     char url[160], listen[160];
     uint64_t posted[1024]; /* steps of posts seen */
+    size_t entries_posted[1024];
     uint32_t n_posted;
     uint8_t out[MX_REPLY_MAX];
 };
@@ -63,7 +64,26 @@ static void write_trouble(struct mx_writer *w, uint16_t type, uint64_t id, uint3
                           uint32_t wait_ms, const char *text)
 {
     mx_frame_begin(w, type | MX_REPLY_BIT, status, id);
-    mx_trouble_encode(w, &(struct mx_trouble){wait_ms, {(const uint8_t *)text, strlen(text)}});
+    mx_trouble_encode(w, &(struct mx_trouble){.wait_ms = wait_ms,
+                                              .text = {(const uint8_t *)text, strlen(text)},
+                                              .next = 5,
+                                              .has_next = status == MX_STATUS_SKIPPED});
+}
+
+/* The gap that a step lies in says where it ends; false if it is in none. */
+static bool write_skipped(const struct peer_knobs *k, const struct mx_batch_request *q,
+                          const struct mx_header *h, struct mx_writer *w)
+{
+    for (size_t i = 0; i < sizeof k->gaps / sizeof k->gaps[0]; i++) {
+        if (q->step >= k->gaps[i].from && q->step < k->gaps[i].to) {
+            mx_frame_begin(w, h->type | MX_REPLY_BIT, MX_STATUS_SKIPPED, h->id);
+            mx_trouble_encode(w, &(struct mx_trouble){.text = {(const uint8_t *)"bad data", 8},
+                                                      .next = k->gaps[i].to,
+                                                      .has_next = true});
+            return true;
+        }
+    }
+    return false;
 }
 
 static void answer_attach(const struct peer_knobs *k, const struct mx_attach_request *q,
@@ -182,10 +202,12 @@ static void answer_feedback(struct peer *p, const struct mx_feedback_request *q,
     }
     for (uint32_t i = 0; i < p->n_posted; i++) {
         if (p->posted[i] == q->step) {
-            m.outcome = MX_FEEDBACK_DUPLICATE;
+            m.outcome =
+                k->n_entries == p->entries_posted[i] ? MX_FEEDBACK_DUPLICATE : MX_FEEDBACK_DIVERGED;
         }
     }
     if (m.outcome == MX_FEEDBACK_ACCEPTED && p->n_posted < 1024) {
+        p->entries_posted[p->n_posted] = k->n_entries;
         p->posted[p->n_posted++] = q->step;
     }
     mx_frame_begin(w, MX_MSG_FEEDBACK | MX_REPLY_BIT, MX_STATUS_OK, h->id);
@@ -235,11 +257,14 @@ static int answer_ok(struct peer *p, const struct mx_header *h, const uint8_t *b
         }
         k->oldest_seen = q.batch.oldest;
         k->largest_ask = q.batch.slot_count > k->largest_ask ? q.batch.slot_count : k->largest_ask;
+        if (q.batch.step < PEER_ASKED) {
+            k->asked[q.batch.step]++;
+        }
         if (q.batch.step >= k->end_step) {
             write_trouble(w, h->type, h->id, MX_STATUS_END, 0, "the run has ended");
-        } else if (q.batch.step >= k->hold_from) {
+        } else if (q.batch.step >= k->hold_from && q.batch.step < k->hold_to) {
             write_trouble(w, h->type, h->id, MX_STATUS_WAIT, 5, "too far ahead");
-        } else {
+        } else if (!write_skipped(k, &q.batch, h, w)) {
             answer_batch(k, &q.batch, h, w);
         }
         return 0;
@@ -432,6 +457,7 @@ struct peer *peer_new(const char *path)
         .store = 77,
         .version_step = UINT64_MAX,
         .hold_from = UINT64_MAX,
+        .hold_to = UINT64_MAX,
     };
     if (path != NULL) {
         (void)snprintf(p->listen, sizeof p->listen, "ipc://%s", path);

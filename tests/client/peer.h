@@ -15,6 +15,8 @@
 
 struct peer;
 
+#define PEER_ASKED 64
+
 /* What can go wrong, and what was seen. */
 struct peer_knobs {
     uint32_t batch_size, seq_len, width, domains, slots_per_reply;
@@ -24,7 +26,11 @@ struct peer_knobs {
     uint32_t slots_max;      /* BATCH: serves at most so many slots of a request; 0: all */
     uint32_t tokens_max;     /* BATCH: serves slots in parts of so many tokens; 0: whole */
     uint64_t version_step;   /* BATCH: the mix version is 7 before this step, 8 from it on */
-    uint64_t hold_from;      /* BATCH: WAIT from this step on */
+    uint64_t hold_from;      /* BATCH: WAIT from this step on, */
+    uint64_t hold_to;        /* up to this one */
+    struct {
+        uint64_t from, to;
+    } gaps[3]; /* BATCH: steps from..to-1 are passed over; the first that has the step counts */
     uint32_t swap_domain;    /* BATCH: says that every slot is of this domain, if not 0 */
     /* For requests of a type: how many to answer with a status instead, how many to lose. */
     struct {
@@ -32,12 +38,13 @@ struct peer_knobs {
         uint32_t lose;          /* taken and never answered */
         uint32_t refuse_status; /* every one, if not OK */
         const char *text;
-    } on[8];
+    } on[8]; /* SKIPPED here names step 5 as the next, whatever was asked for */
     uint32_t mute; /* answers nothing at all */
     /* Changes a finished frame; n may shrink, or grow up to MX_REPLY_MAX. */
     void (*mangle)(const struct mx_header *request, uint8_t *frame, size_t *n);
     /* seen */
     uint32_t requests[8], posts_new, posts_again;
+    uint32_t asked[PEER_ASKED]; /* BATCH requests by step */
     uint64_t oldest_seen;
     uint32_t largest_ask; /* slots */
     struct mx_feedback_request post;

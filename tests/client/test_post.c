@@ -42,8 +42,15 @@ static void test_delivered(void **state)
     OK(mxc_flush(f->run, &f->err));
     mxc_feedback_get_counts(f->run, &n);
     assert_int_equal(n.accepted, 2);
-    assert_int_equal(n.duplicate, 1);
+    assert_int_equal(n.duplicate + n.diverged, 1);
+    assert_int_equal(n.diverged, 1); /* one loss now, two before */
     assert_int_equal(peer_look(f->peer).post.mix_version, 0);
+    OK(mxc_feedback(f->run, 0, some, 2, &f->err));
+    OK(mxc_flush(f->run, &f->err));
+    mxc_feedback_get_counts(f->run, &n);
+    assert_int_equal(n.posted, 4);
+    assert_int_equal(n.duplicate, 1);
+    assert_int_equal(n.accepted + n.duplicate + n.diverged + n.late + n.refused, 4);
 }
 
 /* The post arrives, its reply is lost; it is sent again and found to be there. */

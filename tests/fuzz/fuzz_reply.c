@@ -67,7 +67,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     mx_writer_init(&w, again, size);
     mx_frame_begin(&w, h.type, h.status, h.id);
     if (h.status != MX_STATUS_OK) {
-        if (mx_trouble_decode(body, n, &trouble, &err) == 0) {
+        if (mx_trouble_decode(body, n, h.status, &trouble, &err) == 0) {
             mx_trouble_encode(&w, &trouble);
             MX_REQUIRE(mx_frame_end(&w) == size && memcmp(again, data, size) == 0);
         }

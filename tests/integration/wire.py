@@ -6,7 +6,7 @@ misbehave in ways that a library wouldn't.
 import socket
 import struct
 
-OK, WAIT, END, EXHAUSTED, GONE, DENIED, BAD_REQUEST, BUSY, DAMAGED = range(9)
+OK, WAIT, END, EXHAUSTED, GONE, DENIED, BAD_REQUEST, BUSY, DAMAGED, SKIPPED = range(10)
 HELLO, ATTACH, BATCH, FEEDBACK, CONTROL, STATS = range(1, 7)
 MAGIC = b"MXD1"
 HEADER = struct.Struct("<4sHHIIQ")
@@ -25,9 +25,10 @@ def name(text):
 class Trouble(Exception):
     """A reply whose status isn't OK."""
 
-    def __init__(self, status, wait_ms, text):
+    def __init__(self, status, wait_ms, text, next_=None):
         super().__init__(f"status {status}: {text}")
         self.status, self.wait_ms, self.text = status, wait_ms, text
+        self.next = next_  # of SKIPPED: the first step after those passed over
 
 
 class Reply:
@@ -110,7 +111,7 @@ class Wire:
         reply = self.ask(type_, body, id_)
         assert reply.id == id_ and reply.type == type_ | 0x8000, (reply.id, reply.type)
         if reply.status != OK:
-            raise Trouble(reply.status, *trouble(reply.body))
+            raise Trouble(reply.status, *trouble(reply.body, reply.status))
         return reply.body
 
     # ---- messages ----
@@ -153,10 +154,13 @@ def batch_body(run, step, first, count, rank=0, world=1, token_first=0, oldest=N
                        first, count, token_first)
 
 
-def trouble(body):
+def trouble(body, status=None):
+    """(wait_ms, text), and the step to go on at if the status is SKIPPED."""
     wait_ms, n = struct.unpack_from("<IH", body)
-    assert len(body) == 6 + n
-    return wait_ms, body[6:].decode()
+    assert len(body) == 6 + n + (8 if status == SKIPPED else 0)
+    text = body[6:6 + n].decode()
+    return (wait_ms, text) if status != SKIPPED else (wait_ms, text,
+                                                      struct.unpack_from("<Q", body, 6 + n)[0])
 
 
 def parse_batch(body):

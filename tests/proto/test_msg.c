@@ -32,6 +32,7 @@ static struct mx_span rnd_span(uint64_t *salt, size_t max)
 #define FILL_name(salt) rnd_span(salt, MX_NAME_MAX)
 #define FILL_text(salt) rnd_span(salt, MX_NAME_MAX)
 #define FILL_rest(salt) rnd_span(salt, MX_NAME_MAX)
+#define FILL_always(salt) true
 #define FILL(kind, field) m.field = FILL_##kind(&salt);
 
 static bool same_span(struct mx_span a, struct mx_span b)
@@ -45,6 +46,7 @@ static bool same_span(struct mx_span a, struct mx_span b)
 #define SAME_name(a, b) same_span(a, b)
 #define SAME_text(a, b) same_span(a, b)
 #define SAME_rest(a, b) same_span(a, b)
+#define SAME_always(a, b) ((a) == (b))
 #define SAME(kind, field)                                                  \
     if (!SAME_##kind(m.field, back.field)) {                               \
         fail_msg("seed %llu: field %s", (unsigned long long)seed, #field); \
@@ -57,53 +59,57 @@ static bool same_span(struct mx_span a, struct mx_span b)
 #define ENDS_name 0
 #define ENDS_text 0
 #define ENDS_rest 1
+#define ENDS_always 0
 #define ENDS(kind, field) open = ENDS_##kind;
 
-#define ROUND_TRIP(type, FIELDS)                               \
-    static void round_trip_##type(uint64_t seed)               \
-    {                                                          \
-        struct mx_##type m, back;                              \
-        struct mx_writer w;                                    \
-        struct mx_err err;                                     \
-        uint64_t salt = seed;                                  \
-        uint8_t buf[ROOM];                                     \
-        bool open;                                             \
-        size_t n;                                              \
-                                                               \
-        FIELDS(FILL)                                           \
-        FIELDS(ENDS)                                           \
-        mx_writer_init(&w, buf, sizeof buf - 1);               \
-        mx_##type##_encode(&w, &m);                            \
-        assert_false(w.failed);                                \
-        n = mx_writer_len(&w);                                 \
-        for (size_t cut = 0; cut <= n + 1; cut++) {            \
-            char *p;                                           \
-            int rc;                                            \
-                                                               \
-            buf[n] = 0x5a;                                     \
-            p = guarded(buf, cut);                             \
-            rc = mx_##type##_decode(p, cut, &back, &err);      \
-            if (cut == n) {                                    \
-                assert_int_equal(rc, 0);                       \
-                FIELDS(SAME)                                   \
-            } else if (!open) {                                \
-                assert_int_equal(rc, MX_EPROTOCOL);            \
-                assert_true(err.text[0] != '\0');              \
-            }                                                  \
-            unguard(p, cut);                                   \
-        }                                                      \
-        /* A writer without room says so and stays inside. */  \
-        for (size_t room = 0; room < n; room++) {              \
-            mx_writer_init(&w, buf, room);                     \
-            mx_##type##_encode(&w, &m);                        \
-            assert_true(w.failed &&mx_writer_len(&w) <= room); \
-        }                                                      \
+/* What follows FIELDS is what the decoder is told besides the body. */
+#define ROUND_TRIP(name, type, FIELDS, ...)                              \
+    static void round_trip_##name(uint64_t seed)                         \
+    {                                                                    \
+        struct mx_##type m = {0}, back;                                  \
+        struct mx_writer w;                                              \
+        struct mx_err err;                                               \
+        uint64_t salt = seed;                                            \
+        uint8_t buf[ROOM];                                               \
+        bool open;                                                       \
+        size_t n;                                                        \
+                                                                         \
+        FIELDS(FILL)                                                     \
+        FIELDS(ENDS)                                                     \
+        mx_writer_init(&w, buf, sizeof buf - 1);                         \
+        mx_##type##_encode(&w, &m);                                      \
+        assert_false(w.failed);                                          \
+        n = mx_writer_len(&w);                                           \
+        for (size_t cut = 0; cut <= n + 1; cut++) {                      \
+            char *p;                                                     \
+            int rc;                                                      \
+                                                                         \
+            buf[n] = 0x5a;                                               \
+            p = guarded(buf, cut);                                       \
+            rc = mx_##type##_decode(p, cut, ##__VA_ARGS__, &back, &err); \
+            if (cut == n) {                                              \
+                assert_int_equal(rc, 0);                                 \
+                FIELDS(SAME)                                             \
+            } else if (!open) {                                          \
+                assert_int_equal(rc, MX_EPROTOCOL);                      \
+                assert_true(err.text[0] != '\0');                        \
+            }                                                            \
+            unguard(p, cut);                                             \
+        }                                                                \
+        /* A writer without room says so and stays inside. */            \
+        for (size_t room = 0; room < n; room++) {                        \
+            mx_writer_init(&w, buf, room);                               \
+            mx_##type##_encode(&w, &m);                                  \
+            assert_true(w.failed &&mx_writer_len(&w) <= room);           \
+        }                                                                \
     }
-#define ROUND_TRIPS(id, NAME, name)                 \
-    ROUND_TRIP(name##_request, MX_##NAME##_REQUEST) \
-    ROUND_TRIP(name##_reply, MX_##NAME##_REPLY)
+#define ROUND_TRIPS(id, NAME, name)                                 \
+    ROUND_TRIP(name##_request, name##_request, MX_##NAME##_REQUEST) \
+    ROUND_TRIP(name##_reply, name##_reply, MX_##NAME##_REPLY)
 MX_MESSAGES(ROUND_TRIPS)
-ROUND_TRIP(trouble, MX_TROUBLE)
+#define SKIPPED_FIELDS(F) MX_TROUBLE(F) F(u64, next) F(always, has_next)
+ROUND_TRIP(trouble, trouble, MX_TROUBLE, MX_STATUS_BUSY)
+ROUND_TRIP(skipped, trouble, SKIPPED_FIELDS, MX_STATUS_SKIPPED)
 
 static void test_round_trips(void **state)
 {
@@ -114,6 +120,7 @@ static void test_round_trips(void **state)
     round_trip_##name##_reply(seed);
         MX_MESSAGES(RUN)
         round_trip_trouble(seed);
+        round_trip_skipped(seed);
     }
 }
 
@@ -236,7 +243,43 @@ static void test_names(void **state)
     assert_string_equal(mx_message_name(MX_MSG_STATS | MX_REPLY_BIT), "STATS");
     assert_string_equal(mx_message_name(99), "UNKNOWN");
     assert_string_equal(mx_status_name(MX_STATUS_EXHAUSTED), "EXHAUSTED");
-    assert_string_equal(mx_status_name(99), "UNKNOWN");
+    assert_string_equal(mx_status_name(MX_STATUS_COUNT - 1), "SKIPPED");
+    assert_string_equal(mx_status_name(MX_STATUS_COUNT), "UNKNOWN");
+}
+
+/* A SKIPPED reply has one field more, and only that one has it. */
+static void test_trouble(void **state)
+{
+    static const uint8_t want[] = {0, 0, 0, 0, 2, 0, 'n', 'o', 8, 7, 6, 5, 4, 3, 2, 1};
+    struct mx_trouble t = {
+        .text = {(const uint8_t *)"no", 2}, .next = 0x0102030405060708u, .has_next = true};
+    struct mx_writer w;
+    struct mx_err err;
+    uint8_t buf[64];
+    size_t n;
+
+    (void)state;
+    mx_writer_init(&w, buf, sizeof buf);
+    mx_trouble_encode(&w, &t);
+    n = mx_writer_len(&w);
+    assert_int_equal(n, sizeof want);
+    assert_memory_equal(buf, want, n);
+    t = (struct mx_trouble){0};
+    assert_int_equal(mx_trouble_decode(buf, n, MX_STATUS_SKIPPED, &t, &err), 0);
+    assert_true(t.has_next);
+    assert_int_equal(t.next, 0x0102030405060708u);
+    assert_int_equal(t.text.n, 2);
+    assert_int_equal(mx_trouble_decode(buf, n, MX_STATUS_END, &t, &err), MX_EPROTOCOL);
+    assert_non_null(strstr(err.text, "8 bytes too many"));
+    for (size_t cut = 0; cut < n; cut++) {
+        assert_int_equal(mx_trouble_decode(buf, cut, MX_STATUS_SKIPPED, &t, &err), MX_EPROTOCOL);
+    }
+    assert_int_equal(mx_trouble_decode(buf, n - 8, MX_STATUS_END, &t, &err), 0);
+    assert_false(t.has_next);
+    assert_int_equal(t.next, 0);
+    mx_writer_init(&w, buf, sizeof buf);
+    mx_trouble_encode(&w, &t);
+    assert_int_equal(mx_writer_len(&w), n - 8);
 }
 
 static void test_limits(void **state)
@@ -253,7 +296,7 @@ static void test_limits(void **state)
     mx_writer_init(&w, out, sizeof out);
     mx_trouble_encode(&w, &t);
     assert_false(w.failed);
-    assert_int_equal(mx_trouble_decode(out, mx_writer_len(&w), &t, &err), 0);
+    assert_int_equal(mx_trouble_decode(out, mx_writer_len(&w), MX_STATUS_BUSY, &t, &err), 0);
     t.text = (struct mx_span){buf, MX_TEXT_MAX + 1};
     mx_writer_init(&w, out, sizeof out);
     mx_trouble_encode(&w, &t);
@@ -484,12 +527,12 @@ static void test_train_refused(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_round_trips),   cmocka_unit_test(test_golden_batch),
-        cmocka_unit_test(test_golden_hello),  cmocka_unit_test(test_golden_feedback),
-        cmocka_unit_test(test_header),        cmocka_unit_test(test_names),
-        cmocka_unit_test(test_limits),        cmocka_unit_test(test_batch_check),
-        cmocka_unit_test(test_batch_starts),  cmocka_unit_test(test_train),
-        cmocka_unit_test(test_train_refused),
+        cmocka_unit_test(test_round_trips),  cmocka_unit_test(test_golden_batch),
+        cmocka_unit_test(test_golden_hello), cmocka_unit_test(test_golden_feedback),
+        cmocka_unit_test(test_header),       cmocka_unit_test(test_names),
+        cmocka_unit_test(test_trouble),      cmocka_unit_test(test_limits),
+        cmocka_unit_test(test_batch_check),  cmocka_unit_test(test_batch_starts),
+        cmocka_unit_test(test_train),        cmocka_unit_test(test_train_refused),
     };
     return cmocka_run_group_tests_name("msg", tests, NULL, NULL);
 }

@@ -126,6 +126,10 @@ static int train_on(struct session *s, const struct mxc_batch *b)
 
     s->mix_version = b->mix_version;
     s->unsaved = true;
+    if (b->step > s->t.next_step) { /* the operator has data passed over */
+        printf("steps %" PRIu64 " to %" PRIu64 " are passed over\n", s->t.next_step, b->step - 1);
+        s->t.next_step = b->step;
+    }
     if (bl_feed_windows(&s->feed, &s->o, b, s->t.seed, context, &n) < 0)
         return -1;
     if (n == 0) { /* a rank of more ranks than samples */
@@ -193,8 +197,9 @@ static int finish(struct session *s)
         code = -1;
     mxc_feedback_get_counts(s->feed.run, &c);
     printf("stopped before step %" PRIu64 ": %" PRIu64 " losses posted, %" PRIu64
-           " accepted, %" PRIu64 " known already, %" PRIu64 " late, %" PRIu64 " refused\n",
-           s->t.next_step, c.posted, c.accepted, c.duplicate, c.late, c.refused);
+           " accepted, %" PRIu64 " known already, %" PRIu64 " with other losses, %" PRIu64
+           " late, %" PRIu64 " refused\n",
+           s->t.next_step, c.posted, c.accepted, c.duplicate, c.diverged, c.late, c.refused);
     if (c.last_text[0] != '\0')
         printf("the daemon last said about a loss: %s\n", c.last_text);
     return code;
