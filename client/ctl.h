@@ -33,8 +33,21 @@ enum ctl_option {
     CTL_WORLD,
     CTL_TEXT,
     CTL_HASH,
+    CTL_RUN,
+    CTL_FROM,
+    CTL_TO,
+    CTL_AT,
+    CTL_BEFORE,
+    CTL_DOC,
+    CTL_ORIGIN,
+    CTL_KIND, /* may be given several times: all are in ctl.kinds */
+    CTL_FOLLOW,
+    CTL_NOW,
+    CTL_DRY_RUN,
     CTL_OPTION_END
 };
+
+#define CTL_KINDS_MAX 16u
 
 struct ctl {
     const char *url;  /* never NULL */
@@ -42,7 +55,10 @@ struct ctl {
     const char *data; /* --data, or NULL */
     bool json;
     int64_t timeout_ms;
+    bool timeout_given;
     const char *opt[CTL_OPTION_END - CTL_FORMAT];
+    const char *kinds[CTL_KINDS_MAX];
+    unsigned n_kinds;
     char **words; /* after the command's name; borrowed from argv */
     int n_words;
     struct mxc_client *client; /* once ctl_connect was called */
@@ -61,7 +77,8 @@ struct ctl_command {
 
 /* Each noun's commands; the arrays end with a NULL name. */
 extern const struct ctl_command ctl_ingest_commands[], ctl_domain_commands[], ctl_run_commands[],
-    ctl_mix_commands[], ctl_batch_commands[], ctl_stats_commands[];
+    ctl_mix_commands[], ctl_batch_commands[], ctl_stats_commands[], ctl_log_commands[],
+    ctl_trace_commands[];
 
 const char *ctl_opt(const struct ctl *c, enum ctl_option o);
 
@@ -73,6 +90,14 @@ int ctl_usage(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 bool ctl_u64(const char *what, const char *text, uint64_t min, uint64_t max, uint64_t *ret);
 /* A finite number. */
 bool ctl_double(const char *what, const char *text, double *ret);
+/* The step that an option must give, named like "--to". false: it doesn't, said so. */
+bool ctl_step(const struct ctl *c, enum ctl_option o, const char *name, uint64_t *ret);
+/* "A:N" as N slots from A on. false: it isn't, said so. */
+bool ctl_slots(const char *text, uint64_t *ret_first, uint64_t *ret_count);
+/* That there is a reason. false: there is none, said so. */
+bool ctl_need_why(const struct ctl *c);
+/* Adds the document that --doc or --origin names; exactly one must be given. false: said so. */
+bool ctl_document(const struct ctl *c, struct mx_jsonw *w);
 
 /* Connects if it hasn't yet. CTL_DONE or an exit code, said why. */
 int ctl_connect(struct ctl *c);
@@ -83,6 +108,9 @@ int ctl_client_fail(const struct mxc_error *err);
 int ctl_ask(struct ctl *c, struct mx_jsonw *w, struct mx_json_doc **ret);
 /* Same for an answer that is there already; json is freed. */
 int ctl_answer(struct ctl *c, char *json, struct mx_json_doc **ret);
+/* Sends the operation in w (taken); its answer as text, an object, and parsed, for the caller to
+ * free. */
+int ctl_ask_both(struct ctl *c, struct mx_jsonw *w, char **ret_text, struct mx_json_doc **ret);
 /* A writer with {"op": op begun. */
 void ctl_op(struct mx_jsonw *w, const char *op);
 /* Adds "why" if --why was given, and "author": user@host. */
@@ -90,6 +118,25 @@ void ctl_author(struct ctl *c, struct mx_jsonw *w);
 
 /* A run's state and domains as tables; for run show and stats. */
 void ctl_print_run(const mx_json *run);
+
+/* ---- answers as the text they are ----
+ *
+ * Answers that come in pages are printed as one document, from pieces of the daemon's own text.
+ * The text must be valid JSON: ctl_ask_both has seen to that. */
+struct ctl_raw {
+    const char *p;
+    size_t n;
+};
+/* Over an object's members or an array's items; text is at its opening bracket. */
+struct ctl_walk {
+    const char *p;
+    bool object;
+};
+void ctl_walk_init(struct ctl_walk *w, const char *text);
+/* The next one, with its key in quotes if it has one; false at the end. */
+bool ctl_walk_next(struct ctl_walk *w, struct ctl_raw *ret_key, struct ctl_raw *ret_value);
+/* The value of a member whose key has no escapes; false if there is none. */
+bool ctl_raw_member(const char *object, const char *key, struct ctl_raw *ret);
 
 /* ---- text ---- */
 
@@ -101,6 +148,12 @@ const char *ctl_share(char *buf, const mx_json *v);
 /* A member of an object as text, for tables: strings as they are, counts grouped, "-" if missing.
  */
 const char *ctl_member(char *buf, const mx_json *o, const char *key);
+/* A whole number of an object; 0 if it is none. */
+uint64_t ctl_number(const mx_json *o, const char *key);
+/* Milliseconds since 1970 as local time, "2026-01-31 12:00:00". */
+const char *ctl_time(char *buf, const mx_json *v);
+/* Prints a line; what isn't printable in it becomes '?'. The line is freed. */
+void ctl_print_line(char *line);
 
 /* A table whose columns are as wide as they must be. Numbers to the right: a head that ends in '>'
  * (not printed) aligns its column so. Rows may have fewer cells than heads. */

@@ -178,22 +178,6 @@ struct wanted {
     uint64_t rank, world;
 };
 
-/* "A:N" as N slots from A on. */
-static bool parse_slots(const char *text, struct wanted *ret)
-{
-    char first[24];
-    const char *colon = strchr(text, ':');
-
-    if (colon == NULL || (size_t)(colon - text) >= sizeof first) {
-        (void)ctl_usage("--slots must be FIRST:COUNT, like 0:8, not '%.40s'", text);
-        return false;
-    }
-    (void)snprintf(first, sizeof first, "%.*s", (int)(colon - text), text);
-    return ctl_u64("the first slot in --slots FIRST:COUNT", first, 0, MX_BATCH_MAX - 1,
-                   &ret->slot) &&
-           ctl_u64("the count in --slots FIRST:COUNT", colon + 1, 1, MX_BATCH_MAX, &ret->slots);
-}
-
 static bool parse_wanted(struct ctl *c, struct wanted *ret)
 {
     const char *slots = ctl_opt(c, CTL_SLOTS);
@@ -210,7 +194,7 @@ static bool parse_wanted(struct ctl *c, struct wanted *ret)
         return false;
     }
     if (!ctl_u64("--step", ctl_opt(c, CTL_STEP), 0, MX_STEP_MAX, &ret->step) ||
-        (slots != NULL && !parse_slots(slots, ret))) {
+        (slots != NULL && !ctl_slots(slots, &ret->slot, &ret->slots))) {
         return false;
     }
     return rank == NULL || (ctl_u64("--world", world, 1, MX_WORLD_MAX, &ret->world) &&

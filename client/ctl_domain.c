@@ -248,6 +248,119 @@ static int domain_rm(struct ctl *c)
     return rc;
 }
 
+static int domain_adopt(struct ctl *c)
+{
+    static const char *const heads[] = {"RUN", "FROM_STEP>", "WHEN", "SAMPLES_BEFORE>", "SAMPLES>"};
+    struct mx_json_doc *d = NULL;
+    struct mx_jsonw w;
+    struct ctl_table *t;
+    char buf[CTL_CHARS];
+    int rc;
+
+    ctl_op(&w, "domain.adopt");
+    mx_jsonw_string(&w, "name", c->words[0]);
+    if (ctl_opt(c, CTL_RUN) != NULL) {
+        mx_jsonw_string(&w, "run", ctl_opt(c, CTL_RUN));
+    }
+    mx_jsonw_bool(&w, "now", ctl_opt(c, CTL_NOW) != NULL);
+    ctl_author(c, &w);
+    rc = ctl_ask(c, &w, &d);
+    if (rc == CTL_DONE && d != NULL) {
+        const mx_json *r = mx_json_first(mx_json_get(mx_json_root(d), "runs"));
+
+        if (r == NULL) {
+            (void)printf("no run takes anything of domain %s that it hasn't yet\n", c->words[0]);
+        } else {
+            t = ctl_table_new(heads, sizeof heads / sizeof heads[0]);
+            for (; r != NULL; r = mx_json_next(r)) {
+                bool epoch = mx_json_true(mx_json_get(r, "epoch_boundary"));
+
+                ctl_table_cell(t, ctl_member(buf, r, "run"));
+                ctl_table_cell(t, ctl_member(buf, r, "step"));
+                ctl_table_cell(t, epoch ? "next epoch" : "at once");
+                ctl_table_cell(t, ctl_member(buf, r, "samples_before"));
+                ctl_table_cell(t, ctl_member(buf, r, "samples"));
+            }
+            ctl_table_print(t, stdout);
+        }
+    }
+    mx_json_free(d);
+    return rc;
+}
+
+static void print_withdrawn(const mx_json *o)
+{
+    static const char *const doc_heads[] = {"DOCUMENT", "SOURCE", "LINE>", "BYTE>", "TOKENS>"};
+    static const char *const doc_keys[] = {"id", "source", "line", "byte", "tokens"};
+    static const char *const run_heads[] = {"RUN", "FROM_STEP>", "SAMPLES>"};
+    static const char *const run_keys[] = {"run", "from_step", "samples"};
+    struct ctl_table *t = ctl_table_new(doc_heads, sizeof doc_heads / sizeof doc_heads[0]);
+    const mx_json *v;
+    char buf[CTL_CHARS];
+
+    for (v = mx_json_first(mx_json_get(o, "documents")); v != NULL; v = mx_json_next(v)) {
+        for (size_t i = 0; i < sizeof doc_keys / sizeof doc_keys[0]; i++) {
+            ctl_table_cell(t, ctl_member(buf, v, doc_keys[i]));
+        }
+    }
+    (void)printf("%s from domain %s:\n\n",
+                 mx_json_true(mx_json_get(o, "dry_run")) ? "would be withdrawn" : "withdrawn",
+                 mx_json_string(mx_json_get(o, "domain")));
+    ctl_table_print(t, stdout);
+    (void)printf("\n");
+    v = mx_json_first(mx_json_get(o, "runs"));
+    if (v == NULL) {
+        (void)printf("no run has it\n");
+        return;
+    }
+    t = ctl_table_new(run_heads, sizeof run_heads / sizeof run_heads[0]);
+    for (; v != NULL; v = mx_json_next(v)) {
+        for (size_t i = 0; i < sizeof run_keys / sizeof run_keys[0]; i++) {
+            ctl_table_cell(t, ctl_member(buf, v, run_keys[i]));
+        }
+    }
+    ctl_table_print(t, stdout);
+}
+
+static int domain_withdraw(struct ctl *c)
+{
+    struct mx_json_doc *d = NULL;
+    struct mx_jsonw w;
+    int rc;
+
+    if (!ctl_need_why(c)) {
+        return CTL_USAGE;
+    }
+    ctl_op(&w, "domain.withdraw");
+    mx_jsonw_string(&w, "name", c->words[0]);
+    if (!ctl_document(c, &w)) {
+        mx_jsonw_fini(&w);
+        return CTL_USAGE;
+    }
+    mx_jsonw_bool(&w, "dry_run", ctl_opt(c, CTL_DRY_RUN) != NULL);
+    ctl_author(c, &w);
+    rc = ctl_ask(c, &w, &d);
+    if (rc == CTL_DONE && d != NULL) {
+        print_withdrawn(mx_json_root(d));
+    }
+    mx_json_free(d);
+    return rc;
+}
+
+static const struct argp_option adopt_options[] = {
+    {"run", CTL_RUN, "RUN", 0, "This run alone (default: all runs that use the domain)", 0},
+    {"now", CTL_NOW, NULL, 0, "Don't wait for the domain's next epoch", 0},
+    {"why", CTL_WHY, "TEXT", 0, "The reason, kept in the runs' logs", 0},
+    {NULL, 0, NULL, 0, NULL, 0},
+};
+static const struct argp_option withdraw_options[] = {
+    {"doc", CTL_DOC, "ID", 0, "The document with this id, as its source gave it", 0},
+    {"origin", CTL_ORIGIN, "FILE:BYTE", 0, "The document that holds this byte of a source file", 0},
+    {"dry-run", CTL_DRY_RUN, NULL, 0, "Only show what it would do", 0},
+    {"why", CTL_WHY, "TEXT", 0, "The reason, kept in the runs' logs", 0},
+    {NULL, 0, NULL, 0, NULL, 0},
+};
+
 const struct ctl_command ctl_domain_commands[] = {
     {"domain ls", "", 0, 0, "List the domains of the store.",
      "With --data the store is read without a daemon.",
@@ -257,5 +370,17 @@ const struct ctl_command ctl_domain_commands[] = {
      domain_show},
     {"domain rm", "NAME", 1, 1, "Remove a domain that no run uses, with its shards.", "",
      "Example: mixctl domain rm scratch", NULL, domain_rm},
+    {"domain adopt", "NAME", 1, 1, "Let runs use what was ingested after they began.",
+     "A run keeps the samples that its domain had when it was created, so that its epochs are "
+     "what they were. With this it takes in all that is there now, from its next epoch of the "
+     "domain on, or at once with --now.",
+     "Example: mixctl domain adopt web --run demo --why 'the crawl of May'", adopt_options,
+     domain_adopt},
+    {"domain withdraw", "NAME", 1, 1, "Take a document out of a domain, for all runs.",
+     "Samples that hold a part of it are not drawn any more, from the step that is shown for each "
+     "run. There is no way back but ingesting the document anew. What stays: steps before that "
+     "one, which are served as they were, and the log of it. --dry-run shows what it would do.",
+     "Example: mixctl domain withdraw web --doc 3f2a --why 'the author asked for it'",
+     withdraw_options, domain_withdraw},
     {NULL, NULL, 0, 0, NULL, NULL, NULL, NULL, NULL},
 };

@@ -1,6 +1,8 @@
 /* ctl_mix.c - mixctl mix: a run's mix, seen and set. What a change means is the daemon's to say. */
 #include "client/ctl.h"
 
+#include "proto/limits.h"
+
 #include <string.h>
 
 static int mix_show(struct ctl *c)
@@ -64,6 +66,26 @@ static bool write_weights(struct ctl *c, struct mx_jsonw *w)
     return true;
 }
 
+/* From which step on: a step, or "+N" for N steps past the frontier, which the daemon knows. */
+static bool write_at(const struct ctl *c, struct mx_jsonw *w)
+{
+    const char *at = ctl_opt(c, CTL_AT);
+    uint64_t v;
+
+    if (at == NULL) {
+        return true;
+    }
+    if (!ctl_u64("--at STEP or +N", at[0] == '+' ? at + 1 : at, 0, MX_STEP_MAX, &v)) {
+        return false;
+    }
+    if (at[0] == '+') {
+        mx_jsonw_string(w, "at", at);
+    } else {
+        mx_jsonw_u64(w, "at", v);
+    }
+    return true;
+}
+
 static void print_change(const mx_json *o)
 {
     static const char *const heads[] = {"DOMAIN", "BEFORE>", "SHARE>"};
@@ -101,6 +123,10 @@ static int mix_set(struct ctl *c)
         mx_jsonw_fini(&w);
         return CTL_USAGE;
     }
+    if (!write_at(c, &w)) {
+        mx_jsonw_fini(&w);
+        return CTL_USAGE;
+    }
     ctl_author(c, &w);
     rc = ctl_ask(c, &w, &d);
     if (rc == CTL_DONE && d != NULL) {
@@ -111,6 +137,7 @@ static int mix_set(struct ctl *c)
 }
 
 static const struct argp_option set_options[] = {
+    {"at", CTL_AT, "STEP|+N", 0, "From this step on, or from N steps past the frontier", 0},
     {"why", CTL_WHY, "TEXT", 0, "The reason, kept with the change", 0},
     {NULL, 0, NULL, 0, NULL, 0},
 };
@@ -120,7 +147,8 @@ const struct ctl_command ctl_mix_commands[] = {
      "Example: mixctl mix show demo", NULL, mix_show},
     {"mix set", "RUN DOMAIN=SHARE...", 2, -1, "Set shares of a run's mix.",
      "Domains that aren't named keep their proportions in what is left. The change takes effect "
-     "with the first step that isn't planned yet.",
-     "Example: mixctl mix set demo web=0.5 code=0.3 --why 'code is behind'", set_options, mix_set},
+     "with the first step that isn't planned yet, or later with --at.",
+     "Example: mixctl mix set demo web=0.5 code=0.3 --at +200 --why 'code is behind'", set_options,
+     mix_set},
     {NULL, NULL, 0, 0, NULL, NULL, NULL, NULL, NULL},
 };

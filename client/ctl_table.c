@@ -4,6 +4,7 @@
 #include <inttypes.h>
 #include <math.h>
 #include <string.h>
+#include <time.h>
 
 struct ctl_table {
     const char *const *heads;
@@ -134,6 +135,37 @@ const char *ctl_share(char *buf, const mx_json *v)
     }
     (void)snprintf(buf, CTL_CHARS, "%.4f", mx_json_number(v));
     return buf;
+}
+
+uint64_t ctl_number(const mx_json *o, const char *key)
+{
+    double x = mx_json_number(mx_json_get(o, key));
+
+    return x >= 0 && x < 1e18 ? (uint64_t)x : 0;
+}
+
+const char *ctl_time(char *buf, const mx_json *v)
+{
+    double s = mx_json_number(v) / 1000;
+    time_t t = s >= 0 && s < 1e11 ? (time_t)s : 0;
+    struct tm tm;
+
+    if (v == NULL || localtime_r(&t, &tm) == NULL ||
+        strftime(buf, CTL_CHARS, "%Y-%m-%d %H:%M:%S", &tm) == 0) {
+        return "-";
+    }
+    return buf;
+}
+
+void ctl_print_line(char *line)
+{
+    for (char *p = line; *p != '\0'; p++) {
+        if ((unsigned char)*p < 0x20 || *p == 0x7f) {
+            *p = '?';
+        }
+    }
+    (void)puts(line);
+    free(line);
 }
 
 const char *ctl_member(char *buf, const mx_json *o, const char *key)

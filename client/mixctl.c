@@ -56,6 +56,7 @@ static error_t parse_global(int key, char *arg, struct argp_state *state)
             exit(ctl_usage("--timeout must be from 0.001 to %g seconds, not %g", TIMEOUT_MAX_S, s));
         }
         p->c->timeout_ms = (int64_t)(s * 1000);
+        p->c->timeout_given = true;
         return 0;
     default: return ARGP_ERR_UNKNOWN;
     }
@@ -91,6 +92,12 @@ static error_t parse_words(int key, char *arg, struct argp_state *state)
     if (key == 'f') {
         key = CTL_FILE; /* the one option with a letter */
     }
+    if (key == CTL_KIND) {
+        if (p->c->n_kinds == CTL_KINDS_MAX) {
+            exit(ctl_usage("--kind may be given %u times", CTL_KINDS_MAX));
+        }
+        p->c->kinds[p->c->n_kinds++] = arg;
+    }
     if (key >= CTL_FORMAT && key < CTL_OPTION_END) {
         p->c->opt[key - CTL_FORMAT] = arg != NULL ? arg : "";
         return 0;
@@ -105,8 +112,8 @@ static const struct ctl_command *each_command(bool (*fn)(const struct ctl_comman
                                               void *arg)
 {
     const struct ctl_command *const nouns[] = {
-        ctl_ingest_commands, ctl_domain_commands, ctl_run_commands,
-        ctl_mix_commands,    ctl_batch_commands,  ctl_stats_commands,
+        ctl_ingest_commands, ctl_domain_commands, ctl_run_commands, ctl_mix_commands,
+        ctl_batch_commands,  ctl_stats_commands,  ctl_log_commands, ctl_trace_commands,
     };
 
     for (size_t i = 0; i < sizeof nouns / sizeof nouns[0]; i++) {
@@ -162,7 +169,7 @@ static bool add_verb(const struct ctl_command *k, void *arg)
 static bool print_summary(const struct ctl_command *k, void *arg)
 {
     (void)arg;
-    (void)printf("  %-12s %s\n", k->name, k->summary);
+    (void)printf("  %-15s %s\n", k->name, k->summary);
     return false;
 }
 
@@ -171,7 +178,7 @@ static int print_overview(void)
     (void)printf("usage: mixctl [--connect URL] [--data DIR] [--json] [--timeout S] COMMAND ...\n\n"
                  "Commands:\n");
     (void)each_command(print_summary, NULL);
-    (void)printf("  %-12s %s\n", "help", "explain a command: mixctl help run create");
+    (void)printf("  %-15s %s\n", "help", "explain a command: mixctl help run create");
     (void)printf("\nThe daemon is found at --connect, $MIXD_URL or " URL_DEFAULT ".\n"
                  "Exit codes: 0 done, 1 refused or failed (stderr says why), 2 usage, 3 no daemon "
                  "reached.\n");

@@ -7,7 +7,7 @@
 #define MX_DAEMON_DAEMON_H
 
 #include "daemon/config.h"
-#include "daemon/core/run.h"
+#include "daemon/ground.h"
 #include "daemon/net.h"
 #include "daemon/runconf.h"
 #include "daemon/writer.h"
@@ -28,6 +28,13 @@ struct mx_trainer {
 
 #define MX_TRAINERS_MAX 1024u
 
+/* A report that was posted again, with other losses. */
+struct mx_divergence {
+    uint64_t step;
+    uint32_t rank, domain;
+    double was, now; /* mean losses */
+};
+
 /* A run in memory. */
 struct mx_host {
     struct mx_daemon *d;
@@ -35,10 +42,18 @@ struct mx_host {
     uint64_t created_ms;
     struct mx_run_record record;         /* owns config and domains */
     struct mx_runconf conf;
-    struct mx_view *views;               /* k, immutable */
-    struct mx_plan_domain *plan_domains; /* k, immutable */
-    struct mx_plan_spec plan;            /* immutable */
+    struct mx_view **views;              /* k; each immutable */
+    struct mx_view **retired;            /* views of domains that have grown since: still read */
+    uint32_t n_retired;
+    struct mx_plan_domain *plan_domains; /* k: as the run began */
+    struct mx_plan_spec plan;            /* likewise */
     struct mx_run *core;
+    struct mx_ground *ground;            /* what fillers and look-ups read now */
+    uint64_t plan_changes;               /* of the core, that the ground is as of */
+    bool frozen;                         /* a rewind is being made */
+    struct history *rewind;              /* which waits for the journal to stand still; history.c */
+    bool behind;                         /* withdrawals that it must take before it plans a step,
+                                            or it has yet to look for them */
     uint32_t width, eod, slots_per_reply;
     char failed[MX_TEXT_MAX];            /* why the run can't be served, or "" */
     uint32_t pending;                    /* entries being made durable */
@@ -50,6 +65,9 @@ struct mx_host {
     /* for stats */
     uint64_t statuses[MX_STATUS_COUNT];
     uint64_t batches, samples, bytes, hits, misses;
+    uint64_t diverged;                   /* reports posted again with other losses */
+    struct mx_divergence divergence;     /* the last of them */
+    uint8_t *low;                        /* k: that the domain runs out soon has been said */
     struct mx_trainer *trainers;         /* MX_TRAINERS_MAX */
     uint32_t n_trainers;
 };
@@ -88,7 +106,14 @@ struct mx_daemon {
     struct mx_host *hosts[MX_RUNS_MAX];
     uint32_t n_hosts;
     uint32_t next_run;                   /* id of the next run */
+    struct mx_tasks *tasks;
+    struct mx_logs *logs;
+    bool lagging;                        /* a run has yet to take a change of a domain */
+    struct adoption *adoptions;          /* that go from run to run: ops_change.c */
+    struct mx_withdrawal *withdrawals;   /* the first is being recorded and taken by all runs, the
+                                            others come after it: ops_change.c */
     uint64_t generation;                 /* of the catalog, as last seen */
+    char journal_error[256];             /* why the journal can't be written any more, or "" */
     uint64_t started_ns;
     uint64_t statuses[MX_STATUS_COUNT];
     uint64_t requests, malformed;
@@ -106,7 +131,20 @@ int mx_hosts_load(struct mx_daemon *d, struct mx_err *err) MX_MUST_CHECK;
 /* A new run from its config; it is served once its first entry is durable. The reply to req (a
  * control request) follows by itself. On failure req is still the caller's. */
 int mx_host_create(struct mx_daemon *d, struct mx_req *req, const char *config, size_t n,
-                   const char *name, const char *author, struct mx_err *err) MX_MUST_CHECK;
+                   const char *name, const struct mx_entry *author, struct mx_err *err)
+    MX_MUST_CHECK;
+/* A run that goes on from another's step, with its state in *from (step, words, shares, version,
+ * author, why). As mx_host_create. */
+int mx_host_fork(struct mx_host *source, struct mx_req *req, const char *name,
+                 const struct mx_entry *from, struct mx_err *err) MX_MUST_CHECK;
+/* A core of the run's own kind in fresh memory, to fold its journal into once more. NULL if memory
+ * is out. */
+struct mx_run *mx_host_blank_core(const struct mx_host *h);
+/* What applying an entry to a core of this run came to, as an error's text. */
+int mx_host_applied(const struct mx_host *h, struct mx_run *run, const struct mx_entry *e,
+                    enum mx_applied applied, struct mx_err *err) MX_MUST_CHECK;
+/* Brings the ground up to the core's changes of domains. */
+void mx_host_refresh(struct mx_host *h);
 /* "active", "stopped", "exhausted", "ended" or "failed". */
 const char *mx_host_state(struct mx_host *h);
 
@@ -114,11 +152,18 @@ const char *mx_host_state(struct mx_host *h);
 uint64_t mx_now_ms(void); /* monotonic */
 /* Hands an event to the core and does what it says. */
 void mx_host_event(struct mx_host *h, struct mx_event *ev);
-void mx_host_effects(struct mx_host *h, const struct mx_effects *fx, struct mx_req *set_req);
+void mx_host_effects(struct mx_host *h, const struct mx_effects *fx);
+/* Keeps a request until the next entry is applied, or the run thaws. */
+void mx_host_hold(struct mx_host *h, struct mx_req *req);
+/* Gives all of them to the core once more. */
+void mx_host_again(struct mx_host *h);
 /* Answers WAIT to requests that have been held for too long. */
 void mx_host_sweep(struct mx_host *h, uint64_t now_ns);
-/* A job of the writer for this run with one or two puts; bytes become the job's. */
-struct mx_host_job;
+/* Nothing more can be recorded: whoever waits for that is told. */
+void mx_journal_failed(struct mx_daemon *d, const struct mx_err *err);
+/* The index of the first entry of the branch of history to which a step belongs. */
+uint64_t mx_host_branch_index(const struct mx_host *h, uint64_t step);
+/* Makes an entry durable, with all that goes with it, and then applies it. */
 int mx_host_append(struct mx_host *h, const struct mx_entry *e, struct mx_req *req,
                    const struct mx_effect *fx, const struct mx_run_record *record);
 
@@ -141,12 +186,58 @@ struct mx_trainer *mx_trainer_seen(struct mx_host *h, uint32_t rank, uint32_t wo
 
 /* ---- ops.c: control operations ---- */
 void mx_ops_control(struct mx_daemon *d, struct mx_req *req, const char *json, size_t n);
-/* The reply to mix.set and run.stop, when the entry is durable; mix: the entry made by it or NULL.*/
-void mx_ops_set_done(struct mx_host *h, struct mx_req *req, const struct mx_entry *mix);
-void mx_ops_stop_done(struct mx_host *h, struct mx_req *req);
-void mx_ops_create_done(struct mx_host *h, struct mx_req *req);
+/* Those who wait for entries of a journal: ops_log.c. NULL if memory is out. */
+struct mx_logs *mx_logs_new(struct mx_daemon *d);
+/* Answers whose entries have come, or whose time is up, or all. */
+void mx_logs_look(struct mx_daemon *d, bool all);
+/* Runs have taken withdrawals, or can't any more: whoever waits for that may be answered. */
+void mx_ops_withdrawn(struct mx_daemon *d);
+/* A run has taken one, with the entry e. */
+void mx_ops_withdrawal_taken(struct mx_host *h, const struct mx_entry *e);
+/* The answer to the operation that asked for an entry, when it is durable and applied. */
+void mx_ops_entry_done(struct mx_host *h, struct mx_req *req, const struct mx_entry *e);
 
-/* ---- stats.c, metrics.c, page.c: what dashboards see; text malloc'ed, NULL if memory is out ---- */
+/* ---- sync.c: runs follow what happens to their domains ---- */
+/* Has every run take what its domains have got or lost since it last looked: shards where the next
+ * epoch begins, withdrawals at once. At start, when the catalog changes and while a run lags. */
+void mx_sync(struct mx_daemon *d);
+void mx_sync_host(struct mx_host *h);
+/* An entry of the run has been applied. */
+void mx_sync_applied(struct mx_host *h, const struct mx_entry *e);
+/* A change that nobody asked for by hand was refused by the core. */
+void mx_sync_refused(struct mx_host *h, const struct mx_effect *fx);
+/* Has one run take a domain's new shards; author, why: of who asked, or NULL. The answer to req
+ * follows when the entry is applied. */
+int mx_sync_adopt(struct mx_host *h, uint32_t domain, bool now, const struct mx_entry *author,
+                  struct mx_req *req, struct mx_err *err) MX_MUST_CHECK;
+/* Refuses to withdraw samples of a run's domain that the run couldn't do without, when the domain
+ * has `grown` samples in all. */
+int mx_sync_spares(struct mx_host *h, uint32_t domain, const struct mx_range *ranges, uint32_t n,
+                   uint64_t grown, struct mx_err *err) MX_MUST_CHECK;
+/* Refuses a new run that can't do without what has been withdrawn from its domains. */
+int mx_sync_check_new(struct mx_host *h, struct mx_err *err) MX_MUST_CHECK;
+/* Whether all runs that use a domain have taken its withdrawals up to a serial, or can't be served
+ * any more. */
+bool mx_sync_all_have(struct mx_daemon *d, uint32_t domain, uint32_t serial);
+
+/* ---- outlook.c: how far domains are, and which will run out ---- */
+/* Steps from the frontier on until the domain has reached its budget, as far as is known;
+ * UINT64_MAX: not within the run. */
+uint64_t mx_outlook(struct mx_host *h, uint32_t domain);
+/* Passes over the domain's samples, at a cursor. */
+double mx_epochs(const struct mx_host *h, uint32_t domain, uint64_t cursor);
+/* Says once of each domain that it runs out within warn_steps. */
+void mx_outlook_tick(struct mx_host *h);
+
+/* ---- history.c: going back, going on elsewhere, looking over all of it ---- */
+/* The journal of a frozen run stands still: its rewind can be made. */
+void mx_rewind_still(struct mx_host *h);
+
+/* ---- again.c: reports that were posted before ---- */
+/* Answers DUPLICATE, DIVERGED or LATE by what the journal holds; takes req over. */
+void mx_again_check(struct mx_host *h, struct mx_req *req, bool late);
+
+/* ---- stats.c, metrics.c, page.c: what dashboards see; malloc'ed, NULL if memory is out ---- */
 char *mx_stats_daemon(struct mx_daemon *d, size_t *ret_n);
 char *mx_stats_run(struct mx_host *h, size_t *ret_n);
 void mx_stats_run_summary(struct mx_host *h, struct mx_jsonw *w, const char *key);

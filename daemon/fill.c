@@ -374,12 +374,14 @@ static void submit(struct mx_daemon *d, int speculative)
     }
 }
 
-/* Whether the step's plan is, under the new mix, what the fill is made from. */
+/* Whether the step's plan is, under the new mix, what the fill is made from. One that is replayed
+ * (version 0) may have its thread still at it. */
 static bool same_plan(const struct mx_fill *f, const struct mx_step *at)
 {
-    uint32_t k = f->host->plan.k;
+    uint32_t k = f->host->conf.k;
 
-    return f->cursors != NULL && memcmp(f->cursors, at->cursors, k * sizeof *f->cursors) == 0 &&
+    return f->mix_version != 0 && f->ground == f->host->ground &&
+           memcmp(f->cursors, at->cursors, k * sizeof *f->cursors) == 0 &&
            memcmp(f->prefix, at->prefix, (k + 1) * sizeof *f->prefix) == 0;
 }
 
@@ -407,7 +409,8 @@ static void redo(struct mx_host *h, struct mx_fill *f, const struct mx_step *at)
     (void)start(h, step, first, count, token_first, true);
 }
 
-/* Up to n fills of steps >= step that were made under another mix than the step has now. */
+/* Up to n fills of steps >= step that were made under another mix than the step has now, or behind
+ * one (then it begins elsewhere in its domains), or before a change of the domains. */
 static uint32_t find_outdated(struct mx_host *h, uint64_t step, struct mx_fill **ret, uint32_t n)
 {
     struct mx_step at;
@@ -418,7 +421,7 @@ static uint32_t find_outdated(struct mx_host *h, uint64_t step, struct mx_fill *
         for (; f != NULL && found < n; f = f->next_in_bucket) {
             if (f->host == h && f->step >= step && !f->stale &&
                 (mx_run_step(h->core, f->step, 1, &at) != MX_STEP_HERE ||
-                 at.mix_version != f->mix_version)) {
+                 at.mix_version != f->mix_version || !same_plan(f, &at))) {
                 ret[found++] = f;
             }
         }

@@ -3,7 +3,7 @@
  * of the loop's. See fill_work.h. */
 #include "daemon/fill_work.h"
 
-#include "daemon/entry.h"
+#include "daemon/replay.h"
 
 #include <inttypes.h>
 #include <string.h>
@@ -11,13 +11,14 @@
 struct mx_fill *mx_fill_new(struct mx_host *h, uint64_t step, uint32_t first, uint32_t count,
                             uint32_t token_first, const struct mx_step *plan)
 {
-    uint32_t k = h->plan.k;
+    uint32_t k = h->conf.k;
     struct mx_fill *f = calloc(1, sizeof *f);
 
     if (f == NULL) {
         return NULL;
     }
     f->host = h;
+    f->ground = mx_ground_take(h->ground);
     f->step = step;
     f->first = first;
     f->count = count;
@@ -41,122 +42,23 @@ struct mx_fill *mx_fill_new(struct mx_host *h, uint64_t step, uint32_t first, ui
 
 void mx_fill_free(struct mx_fill *f)
 {
+    mx_ground_give(f->ground);
     free(f->prefix);
     free(f->cursors);
     free(f);
 }
 
-/* ---- steps planned too long ago to be in memory ---- */
-
-struct replay {
-    const struct mx_host *h;
-    uint64_t step;
-    uint64_t *shares;             /* k for each mix read */
-    struct mx_plan_mix *mixes;
-    uint32_t n, cap;
-    struct mx_err *err;
-};
-
-/* A mix is kept under an order: twice its step, and 1 more if an operator made it. */
-static int replay_mix_cb(void *arg, uint64_t order, struct mx_span bytes)
-{
-    struct replay *r = arg;
-    uint32_t k = r->h->plan.k;
-    uint32_t i = r->n;
-
-    if (i == r->cap) {
-        uint32_t cap = r->cap * 2 + 16;
-        uint64_t *shares = realloc(r->shares, (size_t)cap * k * sizeof *shares);
-        struct mx_plan_mix *mixes;
-        if (shares == NULL) {
-            return mx_fail(r->err, MX_ENOMEM, "no memory for %" PRIu32 " mixes", cap);
-        }
-        r->shares = shares;
-        mixes = realloc(r->mixes, cap * sizeof *mixes);
-        if (mixes == NULL) {
-            return mx_fail(r->err, MX_ENOMEM, "no memory for %" PRIu32 " mixes", cap);
-        }
-        r->mixes = mixes;
-        r->cap = cap;
-    }
-    r->mixes[i].from_step = order / 2;
-    r->n++;
-    return mx_mix_decode(bytes, k, &r->mixes[i].version, r->shares + (size_t)i * k, r->err);
-}
-
-static int replay_start(const struct mx_host *h, uint64_t step, uint64_t *ret_from,
-                        uint64_t *cursors, struct mx_err *err)
-{
-    uint64_t at, *words;
-    uint8_t *bytes;
-    size_t n, n_words;
-    int rc = mx_catalog_snapshot(h->d->catalog, h->id, step, &at, &bytes, &n, err);
-
-    if (rc == MX_ENOTFOUND) {
-        memset(cursors, 0, h->plan.k * sizeof *cursors);
-        *ret_from = 0;
-        return 0;
-    }
-    if (rc < 0) {
-        return rc;
-    }
-    rc = mx_words_decode((struct mx_span){bytes, n}, &words, &n_words, err);
-    free(bytes);
-    if (rc < 0) {
-        return rc;
-    }
-    if (mx_run_saved_cursors(words, n_words, h->plan.k, ret_from, cursors) < 0 ||
-        *ret_from > step) {
-        rc = mx_fail(err, MX_EDAMAGED, "run %s: the snapshot at step %" PRIu64 " makes no sense",
-                     h->conf.name, at);
-    }
-    free(words);
-    return rc;
-}
-
-/* cursors and prefix of f->step from the nearest snapshot and the mixes since. */
+/* A step planned too long ago to be in memory. */
 static int replay(struct mx_fill *f, struct mx_err *err)
 {
+    struct mx_replayed r = {.prefix = f->prefix};
     const struct mx_host *h = f->host;
-    uint32_t k = h->plan.k;
-    uint64_t from = 0;
-    uint32_t *counts = malloc(k * sizeof *counts);
-    struct replay r = {.h = h, .step = f->step, .err = err};
-    int rc;
+    int rc = mx_replay_step(h->d->catalog, h->id, h->conf.name, f->ground, f->step, &r, err);
 
-    f->cursors = malloc(k * sizeof *f->cursors);
-    if (f->cursors == NULL || counts == NULL) {
-        free(counts);
-        return mx_fail(err, MX_ENOMEM, "no memory to replay step %" PRIu64, f->step);
-    }
-    rc = replay_start(h, f->step, &from, f->cursors, err);
-    if (rc == 0) {
-        rc = mx_catalog_mixes(h->d->catalog, h->id, 2 * from + 1, 2 * f->step + 1, replay_mix_cb,
-                              &r, err);
-    }
-    for (uint32_t i = 0; i < r.n; i++) {
-        r.mixes[i].shares = r.shares + (size_t)i * k;
-    }
-    if (rc == 0 && (r.n == 0 || r.mixes[0].from_step > from)) {
-        rc = mx_fail(err, MX_EDAMAGED, "run %s: no mix is recorded for step %" PRIu64,
-                     h->conf.name, from);
-    }
-    if (rc == 0 && (mx_plan_advance(&h->plan, r.mixes, r.n, from, f->step, f->cursors, counts) >= 0 ||
-                    mx_plan_counts(&h->plan, r.mixes[r.n - 1].shares, f->step, f->cursors,
-                                   counts) >= 0)) {
-        rc = mx_fail(err, MX_EDAMAGED, "run %s: step %" PRIu64 " was planned but can't be again",
-                     h->conf.name, f->step);
-    }
-    if (rc == 0) {
-        f->work_version = r.mixes[r.n - 1].version;
-        f->prefix[0] = 0;
-        for (uint32_t i = 0; i < k; i++) {
-            f->prefix[i + 1] = f->prefix[i] + counts[i];
-        }
-    }
-    free(counts);
+    f->prefix = r.prefix;
+    f->cursors = r.cursors;
+    f->work_version = r.mix.version;
     free(r.shares);
-    free(r.mixes);
     return rc;
 }
 
@@ -175,7 +77,7 @@ struct making {
 
 static void locate(const struct making *m, uint32_t i, uint64_t *ret_shard, uint64_t *ret_token)
 {
-    mx_view_find(&m->f->host->views[m->items[i].domain], m->items[i].sample, ret_shard, ret_token);
+    mx_view_find(m->f->ground->views[m->items[i].domain], m->items[i].sample, ret_shard, ret_token);
     *ret_token += m->f->token_first;
 }
 
@@ -333,7 +235,7 @@ static int make(struct mx_fill *f, struct mx_err *err)
         rc = mx_fail(err, MX_ENOMEM, "no memory for %" PRIu32 " slots", m.n);
     }
     if (rc == 0) {
-        mx_plan_items(&h->plan, f->step, f->cursors, f->prefix, f->first, m.n, m.items);
+        mx_plan_items(&f->ground->plan, f->step, f->cursors, f->prefix, f->first, m.n, m.items);
         if (f->token_first == 0 && fit > 0) {
             rc = gather_slots(&m, err);
         } else {

@@ -15,6 +15,7 @@ enum mx_fill_state { MX_FILL_FILLING, MX_FILL_READY, MX_FILL_TAKEN };
 struct mx_fill {
     struct mx_fill *next_in_bucket, *older, *newer;
     struct mx_host *host;
+    struct mx_ground *ground;           /* as of the fill's beginning */
     uint64_t step;
     uint64_t mix_version;               /* of the step; 0 if it is replayed from a snapshot */
     uint32_t first, count, token_first; /* as asked for */

@@ -47,23 +47,61 @@ const char *mx_host_state(struct mx_host *h)
     return v.frontier >= v.end_step ? "ended" : "active";
 }
 
+static void free_view(struct mx_view *v)
+{
+    if (v != NULL) {
+        mx_view_clear(v);
+        free(v);
+    }
+}
+
 static void free_host(struct mx_host *h)
 {
-    if (h->views != NULL) {
-        for (uint32_t i = 0; i < h->conf.k; i++) {
-            mx_view_clear(&h->views[i]);
-        }
+    for (uint32_t i = 0; h->views != NULL && i < h->conf.k; i++) {
+        free_view(h->views[i]);
     }
+    for (uint32_t i = 0; i < h->n_retired; i++) {
+        free_view(h->retired[i]);
+    }
+    mx_ground_give(h->ground);
+    free(h->retired);
     mx_run_record_clear(&h->record);
     mx_runconf_clear(&h->conf);
     free(h->views);
     free(h->plan_domains);
     free(h->core);
     free(h->trainers);
+    free(h->low);
     free(h);
 }
 
 /* ---- putting a host together ---- */
+
+/* What the plan needs to know of a domain whose view is made. */
+static int plan_domain(struct mx_host *h, uint32_t i, struct mx_err *err)
+{
+    const struct mx_runconf_domain *c = &h->conf.domains[i];
+    const struct mx_view *v = h->views[i];
+    double most = isnan(c->limit.pin) ? c->limit.ceiling : c->limit.pin, budget;
+    struct mx_plan_domain *p = &h->plan_domains[i];
+
+    *p = (struct mx_plan_domain){.samples = v->samples, .budget = MX_NO_BUDGET, .chunk = v->chunk,
+                                 .window = (uint32_t)h->conf.window,
+                                 .on_exhausted = c->on_exhausted, .max_epochs = c->max_epochs};
+    if (most < 1) {
+        /* Slots up to the share, rounded up as sampling may do; 1e-9: what rounding can add. */
+        p->takes_below = (uint32_t)ceil(most * (double)h->conf.batch_size - 1e-9) + 1;
+    }
+    if (c->max_epochs > 0) {
+        budget = floor(c->max_epochs * (double)v->samples);
+        if (budget < 1) {
+            return mx_fail(err, MX_EINVALID, "domain %s: max_epochs %g of %" PRIu64
+                           " samples is less than one", c->name, c->max_epochs, v->samples);
+        }
+        p->budget = budget < 9e15 ? (uint64_t)budget : MX_NO_BUDGET;
+    }
+    return 0;
+}
 
 /* Looks a domain up, by id where the run has one already, and cuts its shards into samples. */
 static int open_domain(struct mx_host *h, uint32_t i, bool fresh, struct mx_domain *ret,
@@ -71,8 +109,7 @@ static int open_domain(struct mx_host *h, uint32_t i, bool fresh, struct mx_doma
 {
     struct mx_runconf_domain *c = &h->conf.domains[i];
     struct mx_run_domain *r = &h->record.domains[i];
-    struct mx_plan_domain *p = &h->plan_domains[i];
-    struct mx_view *v = &h->views[i];
+    struct mx_view *v;
     int rc;
 
     rc = fresh ? mx_catalog_domain(h->d->catalog, c->name, ret, err)
@@ -88,6 +125,10 @@ static int open_domain(struct mx_host *h, uint32_t i, bool fresh, struct mx_doma
         r->id = ret->id;
         r->shards = ret->shards;
     }
+    v = h->views[i] = calloc(1, sizeof *v);
+    if (v == NULL) {
+        return mx_fail(err, MX_ENOMEM, "run %s: no memory", h->conf.name);
+    }
     rc = mx_view_make(h->d->catalog, ret, r->shards, (uint32_t)h->conf.seq_len, v, err);
     if (rc < 0) {
         return rc;
@@ -96,18 +137,7 @@ static int open_domain(struct mx_host *h, uint32_t i, bool fresh, struct mx_doma
         return mx_fail(err, MX_EINVALID, "domain %s: its %" PRIu64 " tokens don't hold one sample "
                        "of seq_len %" PRIu64, c->name, ret->tokens, h->conf.seq_len);
     }
-    *p = (struct mx_plan_domain){.samples = v->samples, .budget = MX_NO_BUDGET, .chunk = v->chunk,
-                                 .window = (uint32_t)h->conf.window,
-                                 .on_exhausted = c->on_exhausted};
-    if (c->max_epochs > 0) {
-        double budget = floor(c->max_epochs * (double)v->samples);
-        if (budget < 1) {
-            return mx_fail(err, MX_EINVALID, "domain %s: max_epochs %g of %" PRIu64
-                           " samples is less than one", c->name, c->max_epochs, v->samples);
-        }
-        p->budget = budget < 9e15 ? (uint64_t)budget : MX_NO_BUDGET;
-    }
-    return 0;
+    return plan_domain(h, i, err);
 }
 
 /* All domains, which must speak of the same tokens. */
@@ -149,11 +179,11 @@ static void fill_prior(const struct mx_host *h, double *prior)
 {
     for (uint32_t i = 0; i < h->conf.k; i++) {
         double w = h->conf.domains[i].weight;
-        prior[i] = isnan(w) ? (double)h->views[i].samples : w;
+        prior[i] = isnan(w) ? (double)h->plan_domains[i].samples : w;
     }
 }
 
-static int open_core(struct mx_host *h, struct mx_err *err)
+struct mx_run *mx_host_blank_core(const struct mx_host *h)
 {
     uint32_t k = h->conf.k;
     double *prior = calloc(k, sizeof *prior);
@@ -163,27 +193,107 @@ static int open_core(struct mx_host *h, struct mx_err *err)
         .max_ahead = (uint32_t)h->conf.max_ahead,
         .reserve_steps = (uint32_t)h->conf.reserve_steps,
         .snapshot_steps = (uint32_t)h->conf.snapshot_steps, .lead = (uint32_t)h->conf.lead,
-        .end_step = h->conf.end_steps, .feedback_timeout_ms = h->conf.timeout_s * 1000,
+        .end_step = h->conf.end_steps, .lag = (uint32_t)h->conf.lag, .quorum = h->conf.quorum,
+        .feedback_timeout_ms = h->conf.timeout_s > 0 ? h->conf.timeout_s * 1000 : UINT64_MAX,
         .loss_max = h->conf.loss_max, .prior = prior, .limits = limits, .policy = h->conf.policy,
         .params = h->conf.params,
     };
     void *memory = malloc(mx_run_size(&c));
+    struct mx_run *run = NULL;
 
-    if (prior == NULL || limits == NULL || memory == NULL) {
-        free(prior);
-        free(limits);
-        free(memory);
-        return mx_fail(err, MX_ENOMEM, "run %s: no memory for %" PRIu32 " domains", h->conf.name,
-                       k);
+    if (prior != NULL && limits != NULL && memory != NULL) {
+        fill_prior(h, prior);
+        for (uint32_t i = 0; i < k; i++) {
+            limits[i] = h->conf.domains[i].limit;
+        }
+        run = mx_run_init(memory, &c);
+        memory = NULL;
     }
-    fill_prior(h, prior);
-    for (uint32_t i = 0; i < k; i++) {
-        limits[i] = h->conf.domains[i].limit;
-    }
-    h->core = mx_run_init(memory, &c);
     free(prior);
     free(limits);
+    free(memory);
+    return run;
+}
+
+static int open_core(struct mx_host *h, struct mx_err *err)
+{
+    h->core = mx_host_blank_core(h);
+    if (h->core == NULL) {
+        return mx_fail(err, MX_ENOMEM, "run %s: no memory for %" PRIu32 " domains", h->conf.name,
+                       h->conf.k);
+    }
     return 0;
+}
+
+/* A domain that the core knows to have grown gets a view of its new shards. */
+static int refresh_view(struct mx_host *h, uint32_t i, struct mx_err *err)
+{
+    uint32_t shards = mx_run_shards(h->core, i);
+    struct mx_view **retired, *v;
+    struct mx_domain d;
+    int rc;
+
+    if (shards == 0 || shards == h->views[i]->n) {
+        return 0;
+    }
+    retired = realloc(h->retired, (h->n_retired + 1) * sizeof *retired);
+    if (retired == NULL || (v = calloc(1, sizeof *v)) == NULL) {
+        h->retired = retired != NULL ? retired : h->retired;
+        return mx_fail(err, MX_ENOMEM, "no memory for a view");
+    }
+    h->retired = retired;
+    rc = mx_catalog_domain_by_id(h->d->catalog, h->record.domains[i].id, &d, err);
+    if (rc == 0) {
+        rc = mx_view_make(h->d->catalog, &d, shards, (uint32_t)h->conf.seq_len, v, err);
+    }
+    if (rc < 0) {
+        free(v);
+        return rc;
+    }
+    h->retired[h->n_retired++] = h->views[i];
+    h->views[i] = v;
+    return 0;
+}
+
+/* Each run has its ground before anybody asks for a step; where the domains' new shards can't be
+ * read, the run can't go on: a fault of memory or disk, not of the run. */
+static int refresh(struct mx_host *h, struct mx_err *err)
+{
+    struct mx_run_view v;
+    struct mx_ground *g;
+
+    mx_run_view(h->core, &v);
+    for (uint32_t i = 0; i < h->conf.k; i++) {
+        int rc = refresh_view(h, i, err);
+
+        if (rc < 0) {
+            return rc;
+        }
+    }
+    g = mx_ground_new(h->core, &h->plan, (const struct mx_view *const *)h->views);
+    if (g == NULL) {
+        return mx_fail(err, MX_ENOMEM, "no memory for %" PRIu32 " domains", h->conf.k);
+    }
+    mx_ground_give(h->ground);
+    h->ground = g;
+    h->plan_changes = v.plan_changes;
+    return 0;
+}
+
+void mx_host_refresh(struct mx_host *h)
+{
+    struct mx_run_view v;
+    struct mx_err err = {0};
+
+    mx_run_view(h->core, &v);
+    if (v.plan_changes == h->plan_changes) {
+        return;
+    }
+    if (refresh(h, &err) < 0) {
+        (void)snprintf(h->failed, sizeof h->failed, "its domains have changed, and can't be read: "
+                       "%.900s", err.text);
+        mx_log(MX_LOG_ERROR, "run.failed", "run=%s error=\"%s\"", h->conf.name, h->failed);
+    }
 }
 
 /* From h->record (id, name, config, and for an old run its domains) to a run that can go. */
@@ -197,6 +307,7 @@ static int open_host(struct mx_host *h, bool fresh, const char *config_name, str
         return rc;
     }
     (void)snprintf(h->record.name, sizeof h->record.name, "%s", h->conf.name);
+    h->held_tail = &h->held;
     if (fresh) {
         h->record.k = k;
         h->record.domains = calloc(k, sizeof *h->record.domains);
@@ -207,8 +318,8 @@ static int open_host(struct mx_host *h, bool fresh, const char *config_name, str
     h->views = calloc(k, sizeof *h->views);
     h->plan_domains = calloc(k, sizeof *h->plan_domains);
     h->trainers = calloc(MX_TRAINERS_MAX, sizeof *h->trainers);
-    h->held_tail = &h->held;
-    if (h->views == NULL || h->plan_domains == NULL || h->trainers == NULL ||
+    h->low = calloc(k, sizeof *h->low);
+    if (h->views == NULL || h->plan_domains == NULL || h->trainers == NULL || h->low == NULL ||
         h->record.domains == NULL) {
         return mx_fail(err, MX_ENOMEM, "run %s: no memory", h->conf.name);
     }
@@ -219,7 +330,8 @@ static int open_host(struct mx_host *h, bool fresh, const char *config_name, str
                                     .k = k, .block = (uint32_t)h->conf.block,
                                     .sampling = h->conf.sampling, .domains = h->plan_domains};
     h->slots_per_reply = slots_per_reply(h);
-    return open_core(h, err);
+    rc = open_core(h, err);
+    return rc < 0 ? rc : refresh(h, err);
 }
 
 /* From here on the loop knows the host, which can't be freed any more. */
@@ -248,35 +360,94 @@ static int fold_cb(void *arg, uint64_t index, struct mx_span bytes)
         return rc;
     }
     box.entry.index = index;
-    rc = mx_run_apply(f->h->core, &box.entry, mx_now_ms(), &fx);
-    if (rc < 0) {
-        rc = mx_fail(f->err, MX_EDAMAGED, "run %s: journal entry %" PRIu64 " (%s) can't follow the "
-                     "ones before", f->h->conf.name, index, mx_entry_name(box.entry.kind));
-    }
+    rc = mx_host_applied(f->h, f->h->core, &box.entry,
+                         mx_run_apply(f->h->core, &box.entry, mx_now_ms(), &fx), f->err);
     mx_entry_box_clear(&box);
+    if (rc == 0) {
+        mx_host_effects(f->h, &fx); /* a snapshot that the crash may have taken */
+    }
     return rc;
 }
 
-static int load_snapshot(struct mx_host *h, struct mx_err *err)
+int mx_host_applied(const struct mx_host *h, struct mx_run *run, const struct mx_entry *e,
+                    enum mx_applied applied, struct mx_err *err)
 {
-    uint64_t step, *words;
-    uint8_t *bytes;
-    size_t n, n_words;
-    int rc = mx_catalog_snapshot(h->d->catalog, h->id, UINT64_MAX, &step, &bytes, &n, err);
+    struct mx_run_view v;
 
-    if (rc < 0) {
-        return rc == MX_ENOTFOUND ? 0 : rc;
+    switch (applied) {
+    case MX_APPLIED: return 0;
+    case MX_APPLY_ORDER:
+        return mx_fail(err, MX_EDAMAGED, "run %s: journal entry %" PRIu64 " (%s) can't follow the "
+                       "ones before", h->conf.name, e->index, mx_entry_name(e->kind));
+    case MX_APPLY_DIGEST: break;
     }
-    rc = mx_words_decode((struct mx_span){bytes, n}, &words, &n_words, err);
-    free(bytes);
+    mx_run_view(run, &v);
+    return mx_fail(err, MX_EDAMAGED, "run %s: step %" PRIu64 ", planned again from the journal, isn't "
+                   "what was planned: its digest differs from the one in entry %" PRIu64,
+                   h->conf.name, v.bad_step, e->index);
+}
+
+static int load_words(struct mx_host *h, uint64_t step, struct mx_span bytes, struct mx_err *err)
+{
+    uint64_t *words;
+    size_t n;
+    int rc = mx_words_decode(bytes, &words, &n, err);
+
     if (rc < 0) {
         return rc;
     }
-    if (mx_run_load(h->core, words, n_words) < 0) {
+    if (mx_run_load(h->core, words, n) < 0) {
         rc = mx_fail(err, MX_EDAMAGED, "run %s: the snapshot at step %" PRIu64 " makes no sense",
                      h->conf.name, step);
     }
     free(words);
+    return rc;
+}
+
+/* The snapshot made last, which the record behind all steps names: after a rewind it isn't the one
+ * of the largest step. */
+static int load_snapshot(struct mx_host *h, struct mx_err *err)
+{
+    uint64_t step, found;
+    uint8_t *bytes;
+    size_t n;
+    int rc = mx_catalog_snapshot(h->d->catalog, h->id, MX_SNAPSHOT_LAST, &step, &bytes, &n, err);
+
+    if (rc < 0) {
+        return rc == MX_ENOTFOUND ? 0 : rc;
+    }
+    found = n == 8 ? mx_load_u64(bytes) : UINT64_MAX;
+    free(bytes);
+    if (step != MX_SNAPSHOT_LAST || found >= MX_SNAPSHOT_LAST) {
+        return mx_fail(err, MX_EDAMAGED, "run %s: which snapshot is the last isn't recorded",
+                       h->conf.name);
+    }
+    rc = mx_catalog_snapshot(h->d->catalog, h->id, found, &step, &bytes, &n, err);
+    if (rc == 0 && step != found) {
+        free(bytes);
+        rc = MX_ENOTFOUND;
+    }
+    if (rc < 0) {
+        return rc != MX_ENOTFOUND ? rc : mx_fail(err, MX_EDAMAGED, "run %s: the snapshot at step %"
+                                                 PRIu64 " is missing", h->conf.name, found);
+    }
+    rc = load_words(h, step, (struct mx_span){bytes, n}, err);
+    free(bytes);
+    return rc;
+}
+
+/* What the snapshot holds must be in the journal: else its end has been lost. */
+static int check_bounds(struct mx_host *h, struct mx_err *err)
+{
+    uint64_t first, last;
+    struct mx_run_view v;
+    int rc = mx_journal_bounds(h->d->journal, h->id, &first, &last, err);
+
+    mx_run_view(h->core, &v);
+    if (rc == 0 && last < v.applied) {
+        rc = mx_fail(err, MX_EDAMAGED, "run %s: the journal ends with entry %" PRIu64
+                     ", but a snapshot holds entry %" PRIu64, h->conf.name, last, v.applied);
+    }
     return rc;
 }
 
@@ -285,21 +456,23 @@ static int recover(struct mx_host *h, struct mx_err *err)
     struct fold f = {.h = h, .err = err};
     struct mx_effects fx = {0};
     struct mx_run_view v;
-    int rc = load_snapshot(h, err);
+    int rc, more;
 
-    if (rc < 0) {
+    if ((rc = load_snapshot(h, err)) < 0 || (rc = check_bounds(h, err)) < 0) {
         return rc;
     }
     mx_run_view(h->core, &v);
     rc = mx_journal_read(h->d->journal, h->id, v.applied + 1, fold_cb, &f, err);
-    if (rc < 0) {
+    if (rc < 0 || (rc = refresh(h, err)) < 0) {
         return rc;
     }
-    mx_run_recovered(h->core, mx_now_ms(), mx_wall_ms(), &fx);
-    mx_host_effects(h, &fx, NULL);
+    do {
+        more = mx_run_recovered(h->core, mx_now_ms(), mx_wall_ms(), &fx);
+        mx_host_effects(h, &fx);
+    } while (more);
     mx_run_view(h->core, &v);
     mx_log(MX_LOG_INFO, "run.recovered", "run=%s entries=%" PRIu64 " frontier=%" PRIu64 " mix=%"
-           PRIu64, h->conf.name, v.applied, v.frontier, v.mix_version);
+           PRIu64 " branch=%" PRIu32, h->conf.name, v.applied, v.frontier, v.mix_version, v.branch);
     return 0;
 }
 
@@ -370,54 +543,126 @@ int mx_hosts_load(struct mx_daemon *d, struct mx_err *err)
 
 /* ---- creation ---- */
 
-int mx_host_create(struct mx_daemon *d, struct mx_req *req, const char *config, size_t n,
-                   const char *name, const char *author, struct mx_err *err)
+/* A host with a record of its own; the config is copied. */
+static struct mx_host *blank_host(struct mx_daemon *d, const char *config, size_t n)
 {
-    struct mx_host *h;
-    struct mx_entry first;
-    int rc;
+    struct mx_host *h = calloc(1, sizeof *h);
 
-    if (d->n_hosts == MX_RUNS_MAX) {
-        return mx_fail(err, MX_EFULL, "there are %u runs already, the most that one daemon holds",
-                       MX_RUNS_MAX);
-    }
-    h = calloc(1, sizeof *h);
     if (h == NULL || (h->record.config = malloc(n + 1)) == NULL) {
         free(h);
-        return mx_fail(err, MX_ENOMEM, "no memory for a run");
+        return NULL;
     }
     memcpy(h->record.config, config, n);
     h->record.config[n] = '\0';
     h->record.config_bytes = n;
-    if (name != NULL) {
-        if ((rc = mx_name_check(name, strlen(name), "a run", err)) < 0) {
-            free_host(h);
-            return rc;
-        }
-        (void)snprintf(h->record.name, sizeof h->record.name, "%s", name);
-    }
     h->d = d;
     h->id = h->record.id = d->next_run;
     h->created_ms = h->record.created_ms = mx_wall_ms();
-    rc = open_host(h, true, "config", err);
-    if (rc == 0 && mx_host_find(d, h->conf.name) != NULL) {
-        rc = mx_fail(err, MX_EEXISTS, "there is a run %s already", h->conf.name);
+    h->behind = true; /* until its first entry is applied, and it has looked */
+    return h;
+}
+
+static int check_new(struct mx_daemon *d, const char *name, struct mx_err *err)
+{
+    int rc = name != NULL ? mx_name_check(name, strlen(name), "a run", err) : 0;
+
+    if (rc == 0 && d->n_hosts == MX_RUNS_MAX) {
+        rc = mx_fail(err, MX_EFULL, "there are %u runs already, the most that one daemon holds",
+                     MX_RUNS_MAX);
     }
-    if (rc < 0) {
-        free_host(h);
-        return rc;
-    }
+    return rc;
+}
+
+/* A host that is put together joins the others; its first entry goes into the journal. */
+static int join(struct mx_daemon *d, struct mx_host *h, struct mx_req *req,
+                const struct mx_entry *first, struct mx_err *err)
+{
+    int rc;
+
     join_loop(h);
-    mx_run_first_entry(h->core, mx_wall_ms(), &first);
-    first.author = author;
-    first.author_len = (uint32_t)strlen(author);
-    rc = mx_host_append(h, &first, req, NULL, &h->record);
+    rc = mx_host_append(h, first, req, NULL, &h->record);
     if (rc < 0) {
         return mx_fail(err, rc, "no memory for the run's first entry");
     }
     d->next_run++;
     d->hosts[d->n_hosts++] = h;
-    mx_log(MX_LOG_INFO, "run.create", "run=%s id=%" PRIu32 " policy=%s domains=%" PRIu32,
-           h->conf.name, h->id, h->conf.policy->name, h->conf.k);
     return 0;
+}
+
+int mx_host_create(struct mx_daemon *d, struct mx_req *req, const char *config, size_t n,
+                   const char *name, const struct mx_entry *author, struct mx_err *err)
+{
+    struct mx_host *h;
+    struct mx_entry first;
+    int rc = check_new(d, name, err);
+
+    if (rc < 0) {
+        return rc;
+    }
+    h = blank_host(d, config, n);
+    if (h == NULL) {
+        return mx_fail(err, MX_ENOMEM, "no memory for a run");
+    }
+    if (name != NULL) {
+        (void)snprintf(h->record.name, sizeof h->record.name, "%s", name);
+    }
+    rc = open_host(h, true, "config", err);
+    if (rc == 0 && mx_host_find(d, h->conf.name) != NULL) {
+        rc = mx_fail(err, MX_EEXISTS, "there is a run %s already", h->conf.name);
+    }
+    rc = rc == 0 ? mx_sync_check_new(h, err) : rc;
+    if (rc < 0) {
+        free_host(h);
+        return rc;
+    }
+    mx_run_first_entry(h->core, mx_wall_ms(), &first);
+    first.author = author->author;
+    first.author_len = author->author_len;
+    first.why = author->why;
+    first.why_len = author->why_len;
+    rc = join(d, h, req, &first, err);
+    if (rc == 0) {
+        mx_log(MX_LOG_INFO, "run.create", "run=%s id=%" PRIu32 " policy=%s domains=%" PRIu32,
+               h->conf.name, h->id, h->conf.policy->name, h->conf.k);
+    }
+    return rc;
+}
+
+int mx_host_fork(struct mx_host *source, struct mx_req *req, const char *name,
+                 const struct mx_entry *from, struct mx_err *err)
+{
+    struct mx_daemon *d = source->d;
+    struct mx_host *h;
+    struct mx_entry first;
+    size_t domains = source->record.k * sizeof *source->record.domains;
+    int rc = check_new(d, name, err);
+
+    if (rc == 0 && mx_host_find(d, name) != NULL) {
+        rc = mx_fail(err, MX_EEXISTS, "there is a run %s already", name);
+    }
+    if (rc < 0) {
+        return rc;
+    }
+    h = blank_host(d, source->record.config, source->record.config_bytes);
+    if (h == NULL || (h->record.domains = malloc(domains)) == NULL) {
+        if (h != NULL) {
+            free_host(h);
+        }
+        return mx_fail(err, MX_ENOMEM, "no memory for a run");
+    }
+    (void)snprintf(h->record.name, sizeof h->record.name, "%s", name);
+    h->record.k = source->record.k;
+    memcpy(h->record.domains, source->record.domains, domains);
+    rc = open_host(h, false, "config", err);
+    if (rc < 0) {
+        free_host(h);
+        return rc;
+    }
+    mx_run_fork_entry(h->core, mx_wall_ms(), from, &first);
+    rc = join(d, h, req, &first, err);
+    if (rc == 0) {
+        mx_log(MX_LOG_INFO, "run.fork", "run=%s id=%" PRIu32 " source=%s step=%" PRIu64,
+               h->conf.name, h->id, source->conf.name, from->step);
+    }
+    return rc;
 }

@@ -6,6 +6,7 @@
 #include "daemon/daemon.h"
 #include "daemon/entry.h"
 #include "daemon/fill.h"
+#include "daemon/ops.h"
 #include "store/files.h"
 
 #include <inttypes.h>
@@ -18,7 +19,8 @@ struct mx_host_job {
     struct mx_req *req;  /* who waits for it, or NULL */
     enum mx_entry_kind kind;
     bool snapshot;
-    uint8_t *bytes, *mix;
+    uint8_t *bytes, *mix, *state;
+    uint8_t number[8];   /* the record of a report, or of which snapshot is the last */
     size_t n;
     uint64_t index;
     uint32_t quarantined, bad_domain;
@@ -30,6 +32,17 @@ uint64_t mx_now_ms(void)
     return uv_hrtime() / 1000000u;
 }
 
+/* A request that stopped on its way for a snapshot. */
+static bool asks_again(const struct mx_effects *fx)
+{
+    for (uint32_t i = 0; i < fx->n; i++) {
+        if (fx->fx[i].kind == MX_FX_AGAIN) {
+            return true;
+        }
+    }
+    return false;
+}
+
 void mx_host_event(struct mx_host *h, struct mx_event *ev)
 {
     struct mx_effects fx;
@@ -37,14 +50,21 @@ void mx_host_event(struct mx_host *h, struct mx_event *ev)
     fx.n = 0;
     ev->now_ms = mx_now_ms();
     ev->wall_ms = mx_wall_ms();
-    mx_run_event(h->core, ev, &fx);
-    mx_host_effects(h, &fx, NULL);
+    do {
+        mx_run_event(h->core, ev, &fx);
+        mx_host_effects(h, &fx);
+    } while (asks_again(&fx));
 }
 
 /* ---- held requests ---- */
 
-static void hold(struct mx_host *h, struct mx_req *req)
+void mx_host_hold(struct mx_host *h, struct mx_req *req)
 {
+    if (h->d->journal_error[0] != '\0') { /* what it would wait for can't come */
+        mx_serve_refuse(h->d, h, req, MX_STATUS_BUSY, 1000, "the journal can't be written: %s",
+                        h->d->journal_error);
+        return;
+    }
     if (h->n_held >= h->d->config.requests / 4) {
         /* Feedback must find room, or what is waited for could never come. */
         mx_serve_refuse(h->d, h, req, MX_STATUS_WAIT, 20, "the step isn't ready yet");
@@ -56,7 +76,7 @@ static void hold(struct mx_host *h, struct mx_req *req)
     h->n_held++;
 }
 
-static void again_held(struct mx_host *h)
+void mx_host_again(struct mx_host *h)
 {
     struct mx_req *req = h->held;
 
@@ -98,7 +118,16 @@ static void free_job(struct mx_host_job *j)
 {
     free(j->bytes);
     free(j->mix);
+    free(j->state);
     free(j);
+}
+
+void mx_journal_failed(struct mx_daemon *d, const struct mx_err *err)
+{
+    if (d->journal_error[0] == '\0') {
+        (void)snprintf(d->journal_error, sizeof d->journal_error, "%.250s", err->text);
+        mx_ops_withdrawn(d);
+    }
 }
 
 /* A journal that can't be written ends in refusals, not in silence. */
@@ -106,48 +135,33 @@ static void job_failed(struct mx_host_job *j, const struct mx_err *err)
 {
     struct mx_host *h = j->host;
 
-    if (j->kind == MX_ENTRY_CREATE && !j->snapshot) {
+    if ((j->kind == MX_ENTRY_CREATE || j->kind == MX_ENTRY_FORK) && !j->snapshot) {
         (void)snprintf(h->failed, sizeof h->failed, "it could not be recorded: %.900s", err->text);
     }
+    mx_journal_failed(h->d, err);
     if (j->req != NULL) {
+        mx_op_adopt_refused(h->d, j->req);
         mx_serve_refuse(h->d, h, j->req, MX_STATUS_BUSY, 1000, "the journal can't be written: %s",
                         err->text);
     }
 }
 
-static void answer(struct mx_host_job *j, const struct mx_entry *mix)
+/* A report that is durable. One that crossed with another of its rank is a repeat all the same. */
+static void answer_feedback(struct mx_host_job *j, bool counted)
 {
     struct mx_host *h = j->host;
     char text[256] = "";
 
-    switch (j->kind) {
-    case MX_ENTRY_FEEDBACK:
-        if (j->quarantined > 0) {
-            (void)snprintf(text, sizeof text, "%" PRIu32 " of the losses left out: domain %s has "
-                           "%g, not finite or out of range", j->quarantined,
-                           h->conf.domains[j->bad_domain].name, j->bad_value);
-        }
-        mx_serve_feedback_done(h, j->req, j->index, MX_FEEDBACK_ACCEPTED, j->quarantined, text);
-        break;
-    case MX_ENTRY_SET: mx_ops_set_done(h, j->req, mix); break;
-    case MX_ENTRY_MIX: mx_ops_set_done(h, j->req, mix); break;
-    case MX_ENTRY_STOP: mx_ops_stop_done(h, j->req); break;
-    case MX_ENTRY_CREATE: mx_ops_create_done(h, j->req); break;
-    case MX_ENTRY_RESERVE:
-    case MX_ENTRY_CLOSE:
-    case MX_ENTRY_EXHAUSTED: MX_UNREACHABLE("an entry that nobody waits for has someone waiting");
+    if (!counted) {
+        mx_again_check(h, j->req, false);
+        return;
     }
-}
-
-/* Whether among the effects is a mix being appended. */
-static bool makes_mix(const struct mx_effects *fx)
-{
-    for (uint32_t i = 0; i < fx->n; i++) {
-        if (fx->fx[i].kind == MX_FX_APPEND && fx->fx[i].entry.kind == MX_ENTRY_MIX) {
-            return true;
-        }
+    if (j->quarantined > 0) {
+        (void)snprintf(text, sizeof text, "%" PRIu32 " of the losses left out: domain %s has %g, "
+                       "not finite or out of range", j->quarantined,
+                       h->conf.domains[j->bad_domain].name, j->bad_value);
     }
-    return false;
+    mx_serve_feedback_done(h, j->req, j->index, MX_FEEDBACK_ACCEPTED, j->quarantined, text);
 }
 
 static void apply_job(struct mx_host_job *j)
@@ -156,21 +170,23 @@ static void apply_job(struct mx_host_job *j)
     struct mx_entry_box box;
     struct mx_effects fx;
     struct mx_err err;
-    struct mx_req *set_req = NULL;
 
     fx.n = 0;
     /* These bytes are ours: that they don't decode or follow is a bug, and serving must stop. */
     MX_REQUIRE(mx_entry_decode((struct mx_span){j->bytes, j->n}, h->conf.k, &box, &err) == 0);
     box.entry.index = j->index;
-    MX_REQUIRE(mx_run_apply(h->core, &box.entry, mx_now_ms(), &fx) == 0);
-    if (j->req != NULL) {
-        if (j->kind == MX_ENTRY_SET && makes_mix(&fx)) {
-            set_req = j->req; /* answered when the mix that it makes is durable too */
-        } else {
-            answer(j, j->kind == MX_ENTRY_MIX ? &box.entry : NULL);
-        }
+    MX_REQUIRE(mx_run_apply(h->core, &box.entry, mx_now_ms(), &fx) == MX_APPLIED);
+    mx_host_refresh(h);
+    if (j->kind == MX_ENTRY_REWIND) {
+        h->frozen = false;
     }
-    mx_host_effects(h, &fx, set_req);
+    if (j->req != NULL && j->kind == MX_ENTRY_FEEDBACK) {
+        answer_feedback(j, fx.counted);
+    } else if (j->req != NULL) {
+        mx_ops_entry_done(h, j->req, &box.entry);
+    }
+    mx_host_effects(h, &fx);
+    mx_sync_applied(h, &box.entry);
     mx_entry_box_clear(&box);
 }
 
@@ -180,13 +196,95 @@ static void job_done(struct mx_job *job, int rc, const struct mx_err *err)
     struct mx_host *h = j->host;
 
     h->jobs--;
-    if (rc < 0) {
+    if (rc < 0 && j->snapshot && mx_op_refused(rc)) {
+        mx_log(MX_LOG_WARN, "run.snapshot", "run=%s error=\"%s\"", h->conf.name, err->text);
+    } else if (rc < 0) {
         job_failed(j, err);
+        mx_host_again(h);
     } else if (!j->snapshot) {
         apply_job(j);
-        again_held(h);
+        mx_host_again(h);
     }
     free_job(j);
+    if (h->frozen && h->jobs == 0) {
+        mx_rewind_still(h); /* the journal stands still */
+    }
+}
+
+uint64_t mx_host_branch_index(const struct mx_host *h, uint64_t step)
+{
+    uint32_t n;
+    const struct mx_turn *turns = mx_run_turns(h->core, &n);
+
+    while (n > 0 && turns[n - 1].step > step) {
+        n--;
+    }
+    return n > 0 ? turns[n - 1].index : 0;
+}
+
+/* What goes into the catalog with an entry, beside itself. */
+static void add_indexes(struct mx_host_job *j, const struct mx_entry *e, size_t mix_n)
+{
+    struct mx_host *h = j->host;
+    struct mx_put *put = &j->job.puts[j->job.n_puts];
+
+    if (j->mix != NULL) {
+        *put++ = (struct mx_put){.kind = MX_PUT_MIX, .run = h->id,
+                                 .key = mx_mix_order(e->step, e->kind == MX_ENTRY_SET),
+                                 .bytes = j->mix, .n = mix_n};
+    }
+    if (e->kind == MX_ENTRY_FEEDBACK) {
+        mx_store_u64(j->number, e->index);
+        *put++ = (struct mx_put){.kind = MX_PUT_REPORT, .run = h->id, .key = e->step,
+                                 .rank = e->rank, .floor = mx_host_branch_index(h, e->step),
+                                 .bytes = j->number, .n = sizeof j->number};
+    }
+    j->job.n_puts = (uint32_t)(put - j->job.puts);
+}
+
+/* A run's state as a snapshot, and that it is the last one. False if memory is out. */
+static bool add_state(const struct mx_host *h, struct mx_host_job *j, const struct mx_run *run)
+{
+    struct mx_put *put = &j->job.puts[j->job.n_puts];
+    uint64_t step, *words;
+    size_t n = mx_run_save(run, NULL, 0, &step), bytes_n;
+
+    words = malloc(n * sizeof *words);
+    if (words == NULL) {
+        return false;
+    }
+    n = mx_run_save(run, words, n, &step);
+    j->state = mx_words_encode(words, n, &bytes_n);
+    free(words);
+    if (j->state == NULL) {
+        return false;
+    }
+    mx_store_u64(j->number, step);
+    *put++ = (struct mx_put){.kind = MX_PUT_SNAPSHOT, .run = h->id, .key = step,
+                             .bytes = j->state, .n = bytes_n};
+    *put++ = (struct mx_put){.kind = MX_PUT_SNAPSHOT, .run = h->id, .key = MX_SNAPSHOT_LAST,
+                             .bytes = j->number, .n = sizeof j->number};
+    j->job.n_puts = (uint32_t)(put - j->job.puts);
+    return true;
+}
+
+/* An entry from which history goes on anew has the state that it makes beside it: no step from
+ * there on can be planned again from an older one. */
+static void add_beginning(const struct mx_host *h, struct mx_host_job *j, const struct mx_entry *e)
+{
+    struct mx_run *run = mx_host_blank_core(h);
+    struct mx_entry own = *e;
+    struct mx_effects fx;
+
+    own.frontier = own.step; /* the words are of a run that was never further */
+    if (run != NULL) {
+        MX_REQUIRE(e->kind == MX_ENTRY_FORK || mx_run_load(run, e->words, e->n_words) == 0);
+        MX_REQUIRE(mx_run_apply(run, &own, 0, &fx) == MX_APPLIED);
+    }
+    if (run == NULL || !add_state(h, j, run)) {
+        mx_log(MX_LOG_WARN, "run.snapshot", "run=%s error=\"out of memory\"", h->conf.name);
+    }
+    free(run);
 }
 
 int mx_host_append(struct mx_host *h, const struct mx_entry *e, struct mx_req *req,
@@ -194,12 +292,10 @@ int mx_host_append(struct mx_host *h, const struct mx_entry *e, struct mx_req *r
 {
     struct mx_host_job *j = calloc(1, sizeof *j);
     uint32_t k = h->conf.k;
-    uint32_t n = 0;
     size_t mix_n = 0;
-    bool mix = e->kind == MX_ENTRY_MIX || e->kind == MX_ENTRY_CREATE;
 
     if (j == NULL || (j->bytes = mx_entry_encode(e, k, &j->n)) == NULL ||
-        (mix && (j->mix = mx_mix_encode(e->mix_version, e->shares, k, &mix_n)) == NULL)) {
+        (mx_entry_makes_mix(e->kind) && (j->mix = mx_mix_encode(e, k, &mix_n)) == NULL)) {
         if (j != NULL) {
             free_job(j);
         }
@@ -215,15 +311,15 @@ int mx_host_append(struct mx_host *h, const struct mx_entry *e, struct mx_req *r
         j->bad_value = fx->bad_value;
     }
     if (record != NULL) {
-        j->job.puts[n++] = (struct mx_put){.kind = MX_PUT_RUN, .run = h->id, .record = record};
+        j->job.puts[j->job.n_puts++] = (struct mx_put){.kind = MX_PUT_RUN, .run = h->id,
+                                                       .record = record};
     }
-    j->job.puts[n++] = (struct mx_put){.kind = MX_PUT_ENTRY, .run = h->id, .key = e->index,
-                                       .bytes = j->bytes, .n = j->n};
-    if (mix) {
-        j->job.puts[n++] = (struct mx_put){.kind = MX_PUT_MIX, .run = h->id, .key = 2 * e->step,
-                                           .bytes = j->mix, .n = mix_n};
+    j->job.puts[j->job.n_puts++] = (struct mx_put){.kind = MX_PUT_ENTRY, .run = h->id,
+                                                   .key = e->index, .bytes = j->bytes, .n = j->n};
+    add_indexes(j, e, mix_n);
+    if (e->words != NULL) {
+        add_beginning(h, j, e);
     }
-    j->job.n_puts = n;
     j->job.done = job_done;
     h->jobs++;
     mx_writer_put(h->d->writer, &j->job);
@@ -232,27 +328,15 @@ int mx_host_append(struct mx_host *h, const struct mx_entry *e, struct mx_req *r
 
 static void snapshot(struct mx_host *h)
 {
-    uint64_t step;
-    size_t n = mx_run_save(h->core, NULL, 0, &step);
-    uint64_t *words = malloc(n * sizeof *words);
     struct mx_host_job *j = calloc(1, sizeof *j);
-    size_t bytes_n;
 
-    if (words != NULL && j != NULL) {
-        n = mx_run_save(h->core, words, n, &step);
-        j->bytes = mx_words_encode(words, n, &bytes_n);
-    }
-    free(words);
-    if (j == NULL || j->bytes == NULL) {
+    if (j == NULL || !add_state(h, j, h->core)) {
         free(j);
         mx_log(MX_LOG_WARN, "run.snapshot", "run=%s error=\"out of memory\"", h->conf.name);
         return; /* it costs a longer replay, nothing else */
     }
     j->host = h;
     j->snapshot = true;
-    j->job.puts[0] = (struct mx_put){.kind = MX_PUT_SNAPSHOT, .run = h->id, .key = step,
-                                     .bytes = j->bytes, .n = bytes_n};
-    j->job.n_puts = 1;
     j->job.done = job_done;
     h->jobs++;
     mx_writer_put(h->d->writer, &j->job);
@@ -279,20 +363,24 @@ static void serve(struct mx_host *h, struct mx_req *req)
     mx_fills_serve(h, req, &m);
 }
 
-static void one_effect(struct mx_host *h, const struct mx_effect *fx, struct mx_req **set_req)
+static void one_effect(struct mx_host *h, const struct mx_effect *fx)
 {
     struct mx_req *req = (struct mx_req *)(uintptr_t)fx->handle;
     uint64_t now = mx_now_ms();
 
     switch (fx->kind) {
     case MX_FX_SERVE: serve(h, req); break;
-    case MX_FX_HOLD: hold(h, req); break;
-    case MX_FX_REFUSE: mx_serve_verdict(h, req, fx); break;
-    case MX_FX_APPEND:
-        if (fx->entry.kind == MX_ENTRY_MIX && req == NULL) {
-            req = *set_req;
-            *set_req = NULL;
+    case MX_FX_HOLD: mx_host_hold(h, req); break;
+    case MX_FX_AGAIN: break; /* mx_host_event's */
+    case MX_FX_REFUSE:
+        if (req != NULL) {
+            mx_op_adopt_refused(h->d, req);
+            mx_serve_verdict(h, req, fx);
+        } else {
+            mx_sync_refused(h, fx);
         }
+        break;
+    case MX_FX_APPEND:
         /* Out of memory here would leave the core waiting for ever for an entry. */
         MX_REQUIRE(mx_host_append(h, &fx->entry, req, fx, NULL) == 0);
         break;
@@ -304,19 +392,23 @@ static void one_effect(struct mx_host *h, const struct mx_effect *fx, struct mx_
     }
 }
 
-void mx_host_effects(struct mx_host *h, const struct mx_effects *fx, struct mx_req *set_req)
+/* What must be done before the core is called again, since it borrows from the core or is about its
+ * present state. */
+static bool comes_first(const struct mx_effect *fx)
 {
-    /* Entries borrow from the run until its next call, so appends come before anything that could
-     * make one (serving asks the core for steps). */
+    return fx->kind == MX_FX_APPEND || fx->kind == MX_FX_SNAPSHOT;
+}
+
+void mx_host_effects(struct mx_host *h, const struct mx_effects *fx)
+{
     for (uint32_t i = 0; i < fx->n; i++) {
-        if (fx->fx[i].kind == MX_FX_APPEND || fx->fx[i].kind == MX_FX_SNAPSHOT) {
-            one_effect(h, &fx->fx[i], &set_req);
+        if (comes_first(&fx->fx[i])) {
+            one_effect(h, &fx->fx[i]);
         }
     }
     for (uint32_t i = 0; i < fx->n; i++) {
-        if (fx->fx[i].kind != MX_FX_APPEND && fx->fx[i].kind != MX_FX_SNAPSHOT) {
-            one_effect(h, &fx->fx[i], &set_req);
+        if (!comes_first(&fx->fx[i])) {
+            one_effect(h, &fx->fx[i]);
         }
     }
-    MX_REQUIRE(set_req == NULL);
 }

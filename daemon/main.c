@@ -6,6 +6,7 @@
 #include "daemon/daemon.h"
 #include "daemon/fill.h"
 #include "daemon/http.h"
+#include "daemon/task.h"
 #include "daemon/watch.h"
 
 #include <argp.h>
@@ -127,12 +128,14 @@ static void *watchdog_main(void *arg)
 static void finish(struct mx_daemon *d)
 {
     struct mx_fills_stats f;
+    struct mx_net_stats n;
 
     mx_writer_stop(d->writer);
     mx_inbox_drain(&d->inbox);
     mx_fills_get_stats(d, &f);
-    if (f.filling == 0) {
-        mx_catalog_close(d->catalog); /* else fillers that didn't end in time read it */
+    mx_net_get_stats(d->net, &n);
+    if (f.filling == 0 && mx_tasks_running(d->tasks) == 0 && n.requests == 0) {
+        mx_catalog_close(d->catalog); /* else threads that didn't end in time read it */
     }
     for (uint32_t i = 0; i < d->config.n_listen; i++) {
         if (strncmp(d->urls[i], "ipc://", 6) == 0) {
@@ -154,7 +157,8 @@ static void drain_cb(uv_timer_t *t)
     mx_fills_get_stats(d, &f);
     mx_writer_get_stats(d->writer, &w);
     mx_net_get_stats(d->net, &n);
-    if ((f.filling == 0 && w.queued == 0 && n.requests == 0 && n.queued_bytes == 0) ||
+    if ((f.filling == 0 && mx_tasks_running(d->tasks) == 0 && w.queued == 0 && n.requests == 0 &&
+         n.queued_bytes == 0) ||
         uv_hrtime() > d->stop_deadline_ns) {
         finish(d);
     }
@@ -177,6 +181,9 @@ static void stop(struct mx_daemon *d, const char *why, int code)
         pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED) == 0) {
         (void)pthread_create(&watchdog, &attr, watchdog_main, NULL);
     }
+    mx_logs_look(d, true);
+    mx_ops_withdrawn(d);
+    mx_tasks_stop(d->tasks);
     mx_net_stop(d->net);
     if (d->http != NULL) {
         mx_http_stop(d->http);
@@ -234,6 +241,7 @@ static void look_at_catalog(struct mx_daemon *d)
     } else if (generation != d->generation) {
         d->generation = generation;
         mx_log(MX_LOG_INFO, "catalog.changed", "generation=%" PRIu64, generation);
+        d->lagging = true;
     }
 }
 
@@ -244,9 +252,14 @@ static void tick_cb(uv_timer_t *t)
 
     for (uint32_t i = 0; i < d->n_hosts; i++) {
         mx_host_sweep(d->hosts[i], now);
+        mx_outlook_tick(d->hosts[i]);
     }
     mx_fills_sweep(d, now);
+    mx_logs_look(d, false);
     look_at_catalog(d);
+    if (d->lagging) {
+        mx_sync(d);
+    }
     mx_watch_tick(d, now);
 }
 
@@ -272,6 +285,11 @@ static int start_threads(struct mx_daemon *d, struct mx_err *err)
     d->replies = mx_reply_pool_new();
     if (d->replies == NULL) {
         return mx_fail(err, MX_ENOMEM, "no memory for replies");
+    }
+    d->tasks = mx_tasks_new(&d->inbox);
+    d->logs = mx_logs_new(d);
+    if (d->tasks == NULL || d->logs == NULL) {
+        return mx_fail(err, MX_ENOMEM, "no memory for tasks");
     }
     return mx_fills_new(d, &d->fills, err);
 }
@@ -378,6 +396,7 @@ static int start(struct mx_daemon *d, struct mx_err *err)
         (rc = start_signals(d, err)) < 0 || (rc = listen_all(d, err)) < 0) {
         return rc;
     }
+    mx_sync(d);
     mx_watch_start(d);
     tell_ready(d);
     return 0;

@@ -110,7 +110,9 @@ static double run_value(struct mx_host *h, const struct mx_run_view *v, unsigned
     case 5: return (double)v->quarantined;
     case 6: return (double)v->last_delay;
     case 7: return h->hits + h->misses > 0 ? (double)h->misses : 0;
-    default: return h->n_held;
+    case 8: return h->n_held;
+    case 9: return (double)h->diverged;
+    default: return v->branch;
     }
 }
 
@@ -126,6 +128,9 @@ static const struct {
     {"mixd_run_feedback_delay_steps", "gauge", "Steps from a feedback to the first step it moved."},
     {"mixd_run_ready_misses_total", "counter", "Batches that were not ready when asked for."},
     {"mixd_run_held_requests", "gauge", "Requests held until their step is ready."},
+    {"mixd_run_feedback_diverged_total", "counter",
+     "Reports that were posted again with other losses."},
+    {"mixd_run_branch", "gauge", "Times that the run was rewound."},
 };
 
 static double domain_value(struct mx_host *h, const struct mx_run_view *v, uint32_t i,
@@ -135,7 +140,8 @@ static double domain_value(struct mx_host *h, const struct mx_run_view *v, uint3
     case 0: return (double)v->shares[i] / (double)MX_SHARE_ONE;
     case 1: return (double)v->cursors[i];
     case 2: return (double)v->cursors[i] * (double)h->conf.seq_len;
-    case 3: return (double)v->cursors[i] / (double)h->plan_domains[i].samples;
+    case 3: return mx_epochs(h, i, v->cursors[i]);
+    case 4: return mx_outlook(h, i) != UINT64_MAX ? (double)mx_outlook(h, i) : NAN;
     default: return v->loss[i];
     }
 }
@@ -147,6 +153,8 @@ static const struct {
     {"mixd_domain_samples_total", "counter", "Samples drawn."},
     {"mixd_domain_tokens_total", "counter", "Tokens drawn."},
     {"mixd_domain_epochs", "gauge", "Passes over the domain's samples."},
+    {"mixd_domain_steps_left", "gauge",
+     "Steps until the domain reaches its max_epochs under the mix in force; absent for never."},
     {"mixd_domain_loss_nats", "gauge", "Mean training loss last reported, in nats per token."},
 };
 

@@ -38,7 +38,7 @@ static void put_domain(FILE *f, struct mx_host *h, const struct mx_run_view *v, 
     (void)fprintf(f, "<tr><td>%s</td><td>%.2f %%</td><td class=\"bar\"><div style=\"width:%.1f%%\">"
                   "</div></td><td>%.2f %%</td>", h->conf.domains[i].name, 100 * share, 100 * share,
                   drawn > 0 ? 100 * (double)v->cursors[i] / drawn : 0);
-    (void)fprintf(f, "<td>%.3f</td>", (double)v->cursors[i] / (double)h->plan_domains[i].samples);
+    (void)fprintf(f, "<td>%.3f</td>", mx_epochs(h, i, v->cursors[i]));
     if (isnan(v->loss[i])) {
         (void)fputs("<td>-</td></tr>\n", f);
     } else {

@@ -208,8 +208,9 @@ static int parse_policy(const struct mx_json_doc *d, const mx_json *root, struct
 static int parse_feedback(const struct mx_json_doc *d, const mx_json *root, struct mx_runconf *c,
                           struct mx_err *err)
 {
-    static const char *const keys[] = {"mode", "timeout_s", "loss_max", NULL};
-    static const char *const modes[] = {"async"};
+    static const char *const keys[] = {"mode", "lag", "timeout_s", "quorum", "loss_max",
+                                       "divergence", NULL};
+    static const char *const modes[] = {"async", "lockstep"};
     const mx_json *o = mx_json_get(root, "feedback");
     int mode = 0;
     int rc;
@@ -221,8 +222,19 @@ static int parse_feedback(const struct mx_json_doc *d, const mx_json *root, stru
         return mx_json_fail(d, o, err, "must be an object");
     }
     if ((rc = mx_json_known_keys(d, o, keys, err)) < 0 ||
-        (rc = take_choice(d, o, "mode", modes, 1, &mode, err)) < 0 ||
-        (rc = mx_json_take_u64(d, o, "timeout_s", false, 1, 86400, &c->timeout_s, err)) < 0) {
+        (rc = take_choice(d, o, "mode", modes, 2, &mode, err)) < 0) {
+        return rc;
+    }
+    if (mode == 1) { /* whoever is missing is waited for: what is planned hangs on no clock */
+        c->lag = 1;
+        c->timeout_s = 0;
+    } else if (mx_json_get(o, "lag") != NULL) {
+        return mx_json_fail(d, mx_json_get(o, "lag"), err, "only \"mode\": \"lockstep\" has a lag");
+    }
+    if ((rc = mx_json_take_u64(d, o, "lag", false, 1, mx_run_lag_max(c->k), &c->lag, err)) < 0 ||
+        (rc = mx_json_take_u64(d, o, "timeout_s", false, 1, 86400, &c->timeout_s, err)) < 0 ||
+        (rc = mx_json_take_double(d, o, "quorum", false, 0, 1, &c->quorum, err)) < 0 ||
+        (rc = mx_json_take_double(d, o, "divergence", false, 0, 1, &c->divergence, err)) < 0) {
         return rc;
     }
     return mx_json_take_double(d, o, "loss_max", false, 1e-3, 1e4, &c->loss_max, err);
@@ -248,7 +260,9 @@ static int parse_numbers(const struct mx_json_doc *d, const mx_json *root, struc
                                err)) < 0 ||
         (rc = mx_json_take_u64(d, root, "snapshot_steps", false, 1, 1u << 20, &c->snapshot_steps,
                                err)) < 0 ||
-        (rc = mx_json_take_u64(d, root, "lead", false, 0, 1u << 20, &c->lead, err)) < 0) {
+        (rc = mx_json_take_u64(d, root, "lead", false, 0, 1u << 20, &c->lead, err)) < 0 ||
+        (rc = mx_json_take_u64(d, root, "warn_steps", false, 0, MX_STEP_MAX, &c->warn_steps,
+                               err)) < 0) {
         return rc;
     }
     c->sampling = (enum mx_sampling)sampling;
@@ -277,11 +291,13 @@ static int parse_root(const struct mx_json_doc *d, const char *run_name, struct 
 {
     static const char *const keys[] = {
         "name", "seed", "batch_size", "seq_len", "sampling", "block", "window", "max_ahead",
-        "reserve_steps", "snapshot_steps", "lead", "domains", "policy", "feedback", "end", NULL};
+        "reserve_steps", "snapshot_steps", "lead", "warn_steps", "adopt", "domains", "policy",
+        "feedback", "end", NULL};
+    static const char *const adopts[] = {"epoch", "never"};
     const mx_json *root = mx_json_root(d);
     const char *name = run_name;
     struct mx_err why;
-    int rc;
+    int rc, adopt = 0;
 
     if (!mx_json_is_object(root)) {
         return mx_json_fail(d, root, err, "a run's config must be one object");
@@ -297,9 +313,11 @@ static int parse_root(const struct mx_json_doc *d, const char *run_name, struct 
     }
     (void)snprintf(c->name, sizeof c->name, "%s", name);
     if ((rc = parse_numbers(d, root, c, err)) < 0 || (rc = parse_domains(d, root, c, err)) < 0 ||
-        (rc = parse_policy(d, root, c, err)) < 0) {
+        (rc = parse_policy(d, root, c, err)) < 0 ||
+        (rc = take_choice(d, root, "adopt", adopts, 2, &adopt, err)) < 0) {
         return rc;
     }
+    c->adopt = adopt == 0;
     return parse_feedback(d, root, c, err);
 }
 
@@ -315,6 +333,7 @@ int mx_runconf_parse(const char *name, const char *text, size_t n, const char *r
     *ret = (struct mx_runconf){
         .block = 1, .window = 64, .max_ahead = 1024, .reserve_steps = 64, .snapshot_steps = 256,
         .lead = 1, .end_steps = UINT64_MAX, .timeout_s = 60, .loss_max = 100,
+        .divergence = 1e-6, .warn_steps = 1000,
     };
     rc = parse_root(d, run_name, ret, err);
     mx_json_free(d);

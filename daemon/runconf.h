@@ -23,8 +23,11 @@ struct mx_runconf {
     uint64_t seed, batch_size, seq_len, block, window;
     uint64_t max_ahead, reserve_steps, snapshot_steps, lead;
     uint64_t end_steps;      /* UINT64_MAX: none */
-    uint64_t timeout_s;
-    double loss_max;
+    uint64_t lag;            /* of lockstep; 0: async */
+    uint64_t timeout_s;      /* 0: none */
+    uint64_t warn_steps;
+    double loss_max, quorum, divergence;
+    bool adopt;              /* new shards are taken where a domain's next epoch begins */
     enum mx_sampling sampling;
     const struct mx_policy_ops *policy;
     double *params;          /* policy->n_params; owned */

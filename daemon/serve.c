@@ -73,6 +73,27 @@ void mx_serve_refuse(struct mx_daemon *d, struct mx_host *h, struct mx_req *req,
     send_frame(d, req, reply, &w);
 }
 
+/* The step isn't there to be had: `next` is the first one after it that is. */
+static void refuse_skipped(struct mx_host *h, struct mx_req *req, uint64_t next)
+{
+    static const char text[] = "an operator has these steps passed over";
+    struct mx_reply *reply = mx_reply_new(MX_HEADER_BYTES + 16 + sizeof text);
+    struct mx_trouble t = {.next = next, .has_next = true,
+                           .text = {(const uint8_t *)text, sizeof text - 1}};
+    struct mx_writer w;
+
+    h->d->statuses[MX_STATUS_SKIPPED]++;
+    h->statuses[MX_STATUS_SKIPPED]++;
+    if (reply == NULL) {
+        mx_net_drop(h->d->net, req);
+        return;
+    }
+    mx_writer_init(&w, mx_reply_data(reply), mx_reply_size(reply));
+    mx_frame_begin(&w, reply_type(req), MX_STATUS_SKIPPED, req->id);
+    mx_trouble_encode(&w, &t);
+    send_frame(h->d, req, reply, &w);
+}
+
 void mx_serve_json(struct mx_daemon *d, struct mx_req *req, char *json, size_t n)
 {
     struct mx_reply *reply;
@@ -151,8 +172,8 @@ void mx_serve_verdict(struct mx_host *h, struct mx_req *req, const struct mx_eff
                a, h->conf.k);
         return;
     case MX_BAD_VERSION:
-        REFUSE(BAD_REQUEST, 0, "run %s: feedback names mix version %" PRIu64
-               ", which was never made", run, a);
+        REFUSE(BAD_REQUEST, 0, "run %s: feedback for step %" PRIu64 " names mix version %" PRIu64
+               ", under which it wasn't planned", run, fx->step, a);
         return;
     case MX_BAD_WEIGHTS:
         REFUSE(BAD_REQUEST, 0, "run %s: the weights don't make a mix: %s%s", run,
@@ -162,13 +183,53 @@ void mx_serve_verdict(struct mx_host *h, struct mx_req *req, const struct mx_eff
     case MX_TOO_MANY_OPEN:
         REFUSE(BUSY, 1000, "run %s: too many steps wait for feedback of other ranks", run);
         return;
-    case MX_DUPLICATE:
-        mx_serve_feedback_done(h, req, 0, MX_FEEDBACK_DUPLICATE, 0,
-                               "this rank has reported this step before; nothing changed");
+    case MX_DUPLICATE: mx_again_check(h, req, false); return;
+    case MX_LATE: mx_again_check(h, req, true); return;
+    case MX_SKIPPED:
+        if (reply_type(req) == (MX_MSG_FEEDBACK | MX_REPLY_BIT)) {
+            mx_serve_feedback_done(h, req, 0, MX_FEEDBACK_LATE, 0,
+                                   "the step is passed over; nothing changed");
+        } else {
+            refuse_skipped(h, req, a);
+        }
         return;
-    case MX_LATE:
-        mx_serve_feedback_done(h, req, 0, MX_FEEDBACK_LATE, 0,
-                               "the step was closed before; nothing changed");
+    case MX_BEFORE_FORK:
+        REFUSE(GONE, 0, "run %s begins with step %" PRIu64 ": what was before is the other run's, "
+               "from which it was forked", run, a);
+        return;
+    case MX_BAD_AT:
+        REFUSE(BAD_REQUEST, 0, "run %s: a change can have effect from step %" PRIu64 " to %" PRIu64,
+               run, a, b);
+        return;
+    case MX_TOO_MANY_MIXES:
+        REFUSE(BUSY, 1000, "run %s: %" PRIu64 " mixes wait for their steps already, the most there "
+               "can be", run, a);
+        return;
+    case MX_BAD_RANGE:
+        REFUSE(BAD_REQUEST, 0, "run %s: there are steps %" PRIu64 " to %" PRIu64 " to choose from",
+               run, b, a);
+        return;
+    case MX_TOO_MANY_SKIPS:
+        REFUSE(BAD_REQUEST, 0, "run %s: %" PRIu64 " ranges of steps are passed over already, the "
+               "most there can be", run, a);
+        return;
+    case MX_CHANGING:
+        REFUSE(BUSY, 100, "run %s: another change of the run is being recorded", run);
+        return;
+    case MX_NOT_GROWN:
+        REFUSE(BAD_REQUEST, 0, "run %s: the domain has %" PRIu64 " samples already", run, a);
+        return;
+    case MX_TOO_MANY_CHANGES:
+        REFUSE(BAD_REQUEST, 0, "run %s: there have been %" PRIu64 " such changes, the most that a "
+               "run can keep", run, a);
+        return;
+    case MX_JOINED_TOO_OFTEN:
+        REFUSE(BAD_REQUEST, 0, "run %s: the domain has grown %" PRIu64 " times in this epoch; it "
+               "can again at once in the next", run, a);
+        return;
+    case MX_TOO_MUCH_GONE:
+        REFUSE(BAD_REQUEST, 0, "run %s: over half of the domain's %" PRIu64 " samples would be "
+               "withdrawn; ingest what is left as a new domain", run, a);
         return;
     case MX_OK: break;
     }
@@ -330,6 +391,10 @@ static void batch(struct mx_daemon *d, struct mx_req *req, const struct mx_batch
 
     (void)snprintf(number, sizeof number, "%" PRIu32, m->run);
     if (host_of(d, req, h, number, strlen(number)) == NULL) {
+        return;
+    }
+    if (h->behind) { /* documents were withdrawn: no step is planned before it knows of them */
+        mx_host_hold(h, req);
         return;
     }
     if (m->token_first >= h->conf.seq_len || (m->token_first > 0 && m->slot_count != 1)) {

@@ -45,6 +45,49 @@ void mx_stats_run_summary(struct mx_host *h, struct mx_jsonw *w, const char *key
     mx_jsonw_end_object(w);
 }
 
+static void write_u64_or_null(struct mx_jsonw *w, const char *key, uint64_t v)
+{
+    if (v != UINT64_MAX) {
+        mx_jsonw_u64(w, key, v);
+    } else {
+        mx_jsonw_null(w, key);
+    }
+}
+
+static uint64_t gone_of(const struct mx_plan_domain *m)
+{
+    uint64_t n = 0;
+
+    for (uint32_t i = 0; i < m->n_gone; i++) {
+        n += m->gone[i].count;
+    }
+    return n;
+}
+
+/* What the operator should know without looking at every number. */
+static void write_warnings(struct mx_host *h, struct mx_jsonw *w)
+{
+    char text[256];
+
+    mx_jsonw_array(w, "warnings");
+    for (uint32_t i = 0; i < h->conf.k; i++) {
+        uint64_t left = h->conf.domains[i].max_epochs > 0 ? mx_outlook(h, i) : UINT64_MAX;
+
+        if (left <= h->conf.warn_steps) {
+            (void)snprintf(text, sizeof text, "domain %s runs out in %" PRIu64 " steps",
+                           h->conf.domains[i].name, left);
+            mx_jsonw_string(w, NULL, text);
+        }
+    }
+    if (h->diverged > 0) {
+        (void)snprintf(text, sizeof text, "%" PRIu64 " reports that were posted again differ from "
+                       "the journal, the last one of step %" PRIu64 ", rank %" PRIu32, h->diverged,
+                       h->divergence.step, h->divergence.rank);
+        mx_jsonw_string(w, NULL, text);
+    }
+    mx_jsonw_end_array(w);
+}
+
 static void write_domains(struct mx_host *h, const struct mx_run_view *v, struct mx_jsonw *w)
 {
     double drawn = 0;
@@ -55,7 +98,8 @@ static void write_domains(struct mx_host *h, const struct mx_run_view *v, struct
     mx_jsonw_array(w, "domains");
     for (uint32_t i = 0; i < h->conf.k; i++) {
         const struct mx_runconf_domain *c = &h->conf.domains[i];
-        uint64_t n = h->plan_domains[i].samples;
+        const struct mx_plan_domain *m = &mx_run_domains(h->core)[i];
+        uint64_t n = mx_series_samples(m, v->cursors[i]);
 
         mx_jsonw_object(w, NULL);
         mx_jsonw_string(w, "name", c->name);
@@ -65,7 +109,7 @@ static void write_domains(struct mx_host *h, const struct mx_run_view *v, struct
         mx_jsonw_u64(w, "samples", n);
         mx_jsonw_u64(w, "drawn", v->cursors[i]);
         mx_jsonw_u64(w, "tokens", v->cursors[i] * h->conf.seq_len);
-        mx_jsonw_double(w, "epoch", (double)v->cursors[i] / (double)n);
+        mx_jsonw_double(w, "epoch", mx_epochs(h, i, v->cursors[i]));
         mx_jsonw_double(w, "loss", v->loss[i]);
         if (isnan(v->loss[i])) {
             mx_jsonw_null(w, "loss_step");
@@ -76,6 +120,8 @@ static void write_domains(struct mx_host *h, const struct mx_run_view *v, struct
         mx_jsonw_double(w, "ceiling", c->limit.ceiling);
         mx_jsonw_double(w, "pin", c->limit.pin);
         mx_jsonw_double(w, "max_epochs", c->max_epochs > 0 ? c->max_epochs : NAN);
+        mx_jsonw_u64(w, "withdrawn_samples", gone_of(m));
+        write_u64_or_null(w, "runs_out_in_steps", mx_outlook(h, i));
         mx_jsonw_end_object(w);
     }
     mx_jsonw_end_array(w);
@@ -102,7 +148,8 @@ static void write_trainers(struct mx_host *h, struct mx_jsonw *w)
     mx_jsonw_end_array(w);
 }
 
-static void write_feedback(const struct mx_run_view *v, struct mx_jsonw *w)
+static void write_feedback(const struct mx_host *h, const struct mx_run_view *v,
+                           struct mx_jsonw *w)
 {
     mx_jsonw_object(w, "feedback");
     mx_jsonw_u64(w, "accepted", v->accepted);
@@ -110,6 +157,21 @@ static void write_feedback(const struct mx_run_view *v, struct mx_jsonw *w)
     mx_jsonw_u64(w, "late", v->late);
     mx_jsonw_u64(w, "quarantined_losses", v->quarantined);
     mx_jsonw_u64(w, "timeouts", v->timeouts);
+    mx_jsonw_u64(w, "below_quorum", v->below_quorum);
+    mx_jsonw_u64(w, "diverged", h->diverged);
+    if (h->diverged > 0) {
+        mx_jsonw_object(w, "last_divergence");
+        mx_jsonw_u64(w, "step", h->divergence.step);
+        mx_jsonw_u64(w, "rank", h->divergence.rank);
+        mx_jsonw_string(w, "domain", h->conf.domains[h->divergence.domain].name);
+        mx_jsonw_double(w, "was", h->divergence.was);
+        mx_jsonw_double(w, "now", h->divergence.now);
+        mx_jsonw_end_object(w);
+    }
+    if (h->conf.lag > 0) {
+        mx_jsonw_u64(w, "lag", h->conf.lag);
+        mx_jsonw_u64(w, "consumed", v->consumed);
+    }
     mx_jsonw_u64(w, "steps_closed", v->steps_closed);
     mx_jsonw_u64(w, "last_closed", v->last_closed);
     mx_jsonw_u64(w, "delay_steps", v->last_delay);
@@ -119,6 +181,7 @@ static void write_feedback(const struct mx_run_view *v, struct mx_jsonw *w)
 
 char *mx_stats_run(struct mx_host *h, size_t *ret_n)
 {
+    char digest[24];
     struct mx_run_view v;
     struct mx_jsonw w;
 
@@ -145,6 +208,10 @@ char *mx_stats_run(struct mx_host *h, size_t *ret_n)
     mx_jsonw_u64(&w, "next_version", v.next_version);
     mx_jsonw_u64(&w, "next_step", v.next_step);
     mx_jsonw_u64(&w, "journal_entries", v.applied);
+    mx_jsonw_u64(&w, "first_step", v.first_step);
+    mx_jsonw_u64(&w, "branch", v.branch);
+    (void)snprintf(digest, sizeof digest, "%016" PRIx64, v.digest);
+    mx_jsonw_string(&w, "digest", digest);
     mx_jsonw_u64(&w, "batches", h->batches);
     mx_jsonw_u64(&w, "samples", h->samples);
     mx_jsonw_u64(&w, "bytes", h->bytes);
@@ -152,7 +219,8 @@ char *mx_stats_run(struct mx_host *h, size_t *ret_n)
     mx_jsonw_u64(&w, "ready_misses", h->misses);
     mx_jsonw_u64(&w, "held", h->n_held);
     write_statuses(&w, h->statuses);
-    write_feedback(&v, &w);
+    write_warnings(h, &w);
+    write_feedback(h, &v, &w);
     write_domains(h, &v, &w);
     write_trainers(h, &w);
     mx_jsonw_raw(&w, "config", h->record.config);

@@ -20,15 +20,37 @@ struct mx_writer_thread {
     struct mx_journal *journal;
     struct mx_inbox *inbox;
     struct mx_put puts[GROUP_PUTS];
-    struct mx_err err;
+    int broken;        /* as in stats */
+    struct mx_err err; /* of the last failure */
+    struct mx_err why; /* of the one that broke it */
 };
 
 static void job_handle(struct mx_inbox_item *item)
 {
     struct mx_job *job = (struct mx_job *)((char *)item - offsetof(struct mx_job, item));
-    struct mx_writer_thread *w = job->owner;
+    struct mx_err *err = job->err;
+    struct mx_err none = {.code = job->rc, .text = "out of memory"};
 
-    job->done(job, job->rc, &w->err);
+    job->done(job, job->rc, err != NULL ? err : &none);
+    free(err);
+}
+
+/* What a job failed with, copied: the next failure may come before the loop looks. */
+static void fail_job(struct mx_job *job, int rc, const struct mx_err *err)
+{
+    job->rc = rc;
+    job->err = malloc(sizeof *job->err);
+    if (job->err != NULL) {
+        *job->err = *err;
+    }
+}
+
+static void stop_writing(struct mx_writer_thread *w, int rc)
+{
+    w->broken = rc;
+    w->why = w->err;
+    mx_log(MX_LOG_ERROR, "journal.broken",
+           "error=\"%s\" effect=\"nothing more is written until a restart\"", w->err.text);
 }
 
 /* Takes from the front of *list as many jobs as fit one transaction. */
@@ -49,31 +71,69 @@ static size_t take_group(struct mx_writer_thread *w, struct mx_job **list, struc
     return n;
 }
 
+/* A refusal: nothing was written, and what is durable is known. */
+static bool refused(int rc)
+{
+    return rc == MX_EEXISTS || rc == MX_EINVALID || rc == MX_ENOTFOUND;
+}
+
+static bool has_entry(const struct mx_job *job)
+{
+    for (uint32_t i = 0; i < job->n_puts; i++) {
+        if (job->puts[i].kind == MX_PUT_ENTRY) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Jobs of a group that failed, each by itself. One that holds no entry may be refused alone; after
+ * a lost entry a run's journal can't go on, and what is written has to stop. */
+static void commit_each(struct mx_writer_thread *w, struct mx_job *group)
+{
+    for (struct mx_job *job = group; job != NULL; job = job->next) {
+        bool full = w->broken == MX_EFULL && !has_entry(job); /* compacting is what helps */
+        const struct mx_err *err = &w->why;
+        int rc = w->broken;
+
+        if (rc == 0 || full) {
+            rc = mx_journal_append(w->journal, job->puts, job->n_puts, &w->err);
+            err = &w->err;
+            if (rc != 0 && w->broken == 0 && (has_entry(job) || !refused(rc))) {
+                stop_writing(w, rc);
+            }
+        }
+        if (rc != 0) {
+            fail_job(job, rc, err);
+        }
+    }
+}
+
 static void commit_group(struct mx_writer_thread *w, struct mx_job *group, size_t n_puts)
 {
     uint64_t start = uv_hrtime();
-    uint64_t took, jobs = 0;
-    int rc = w->stats.broken;
+    uint64_t took, jobs = 0, commits = 0;
+    int rc = w->broken != 0 ? w->broken : mx_journal_append(w->journal, w->puts, n_puts, &w->err);
 
     if (rc == 0) {
-        rc = mx_journal_append(w->journal, w->puts, n_puts, &w->err);
-        if (rc != 0) {
-            mx_log(MX_LOG_ERROR, "journal.broken",
-                   "error=\"%s\" effect=\"nothing more is written until a restart\"", w->err.text);
+        commits = 1;
+    } else {
+        if (w->broken == 0 && !refused(rc)) {
+            stop_writing(w, rc);
         }
+        commit_each(w, group);
     }
     took = uv_hrtime() - start;
     while (group != NULL) {
         struct mx_job *next = group->next;
-        group->rc = rc;
-        group->owner = w;
+        commits += rc != 0 && group->rc == 0;
         mx_inbox_put(w->inbox, &group->item);
         group = next;
         jobs++;
     }
     uv_mutex_lock(&w->lock);
-    w->stats.broken = rc;
-    w->stats.commits += rc == 0;
+    w->stats.broken = w->broken;
+    w->stats.commits += commits;
     w->stats.jobs += jobs;
     w->stats.queued -= (uint32_t)jobs;
     w->stats.commit_ns += took;
@@ -132,6 +192,8 @@ void mx_writer_put(struct mx_writer_thread *w, struct mx_job *job)
     MX_REQUIRE(job->n_puts <= MX_JOB_PUTS);
     job->item.handle = job_handle;
     job->next = NULL;
+    job->rc = 0;
+    job->err = NULL;
     uv_mutex_lock(&w->lock);
     *w->tail = job;
     w->tail = &job->next;

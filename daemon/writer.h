@@ -3,14 +3,16 @@
  * The loop puts jobs; the thread takes all that are queued, commits them together and puts them
  * into the inbox, so that their `done` runs on the loop, in order. A commit that fails breaks the
  * writer for good: the failed jobs and all later ones come back with the error and nothing more is
- * written, since what a failed sync left behind can't be trusted. */
+ * written, since what a failed sync left behind can't be trusted, and a run that lost an entry
+ * can't go on. A job without an entry may be refused alone; and where the store is full, such jobs
+ * are still tried, since compacting is what helps. */
 #ifndef MX_DAEMON_WRITER_H
 #define MX_DAEMON_WRITER_H
 
 #include "daemon/inbox.h"
 #include "store/journal.h"
 
-#define MX_JOB_PUTS 4
+#define MX_JOB_PUTS 5
 
 struct mx_job {
     struct mx_inbox_item item;
@@ -19,7 +21,7 @@ struct mx_job {
     uint32_t n_puts;
     void (*done)(struct mx_job *job, int rc, const struct mx_err *err); /* on the loop */
     int rc;
-    void *owner;
+    struct mx_err *err; /* if rc isn't 0, or NULL where memory was out */
 };
 
 struct mx_writer_thread;

@@ -34,8 +34,9 @@
 #define MX_PATH_MAX 4096u
 /* Text that explains a change, kept in the journal for ever. */
 #define MX_WHY_MAX 512u
-/* One journal entry: a feedback of MX_DOMAINS_MAX domains, or a mix of as many shares. */
-#define MX_ENTRY_MAX 524288u
+/* One journal entry: a rewind holds the state of a run, as a snapshot does (MX_SNAPSHOT_MAX),
+ * beside a mix and its reason. */
+#define MX_ENTRY_MAX 34603008u
 /* Runs that one daemon holds in memory; each costs its policy's state and a ready queue. */
 #define MX_RUNS_MAX 256u
 /* Tokens in one stored block. 128 KiB of u16: large enough to compress well, small enough that a

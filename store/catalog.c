@@ -282,8 +282,8 @@ static int open_env(const char *path, struct mx_catalog *c, struct mx_err *err)
                ? mx_fail(err, rc, "%s: is no store: its catalog is empty", path) : rc;
 }
 
-/* The catalog gets its name when all of it is on the disk: a full disk or a crash leaves a whole one
- * or none. */
+/* The catalog gets its name when all of it is on the disk: a full disk or a crash leaves a whole
+ * one or none. */
 static int make_catalog(const char *path, struct mx_err *err)
 {
     char tmp[MX_PATH_MAX + 8];

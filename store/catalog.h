@@ -86,6 +86,12 @@ int mx_catalog_domain_remove(struct mx_catalog *c, const char *name,
                              void (*cb)(void *arg, uint64_t shard), void *arg,
                              struct mx_err *err) MX_MUST_CHECK;
 
+/* Withdrawals of a domain with serial >= from, in order, until cb returns nonzero (returned); what
+ * the bytes say is the daemon's. borrowed for the call. */
+int mx_catalog_withdrawals(struct mx_catalog *c, uint32_t domain, uint32_t from,
+                           int (*cb)(void *arg, uint32_t serial, struct mx_span bytes), void *arg,
+                           struct mx_err *err) MX_MUST_CHECK;
+
 /* ---- runs ---- */
 /* The id that a new run must have: one more than any run ever had. */
 int mx_catalog_next_run(struct mx_catalog *c, uint32_t *ret, struct mx_err *err) MX_MUST_CHECK;

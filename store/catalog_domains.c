@@ -367,6 +367,76 @@ int mx_catalog_register(struct mx_catalog *c, struct mx_domain *d, const void *d
     return rc;
 }
 
+/* ---- withdrawals ---- */
+
+int mx_withdrawal_put(struct mx_catalog *c, struct mx_kv_txn *t, const struct mx_put *p,
+                      struct mx_err *err)
+{
+    uint8_t key[MX_CATALOG_KEY_MAX];
+    struct mx_kv_cursor cursor = {0};
+    struct mx_span k = {NULL, 0}, v = {NULL, 0};
+    struct mx_domain d;
+    uint64_t next = 1;
+    int moved, rc = mx_domain_get(c, t, p->run, &d, err);
+
+    if (rc == 0) {
+        rc = mx_kv_cursor_open(t, c->tables[MX_TABLE_WITHDRAWALS], &cursor, err);
+    }
+    if (rc != 0) {
+        return rc;
+    }
+    moved = mx_kv_seek_last_at(&cursor, key, mx_key_u32_u32(p->run, UINT32_MAX, key), &k, &v, err);
+    if (moved == 1 && k.n == 8 && memcmp(k.p, key, 4) == 0) {
+        next = 1 + (((uint64_t)k.p[4] << 24) | (uint64_t)k.p[5] << 16 | (uint64_t)k.p[6] << 8 |
+                    k.p[7]);
+    }
+    mx_kv_cursor_close(&cursor);
+    if (moved < 0) {
+        return moved;
+    }
+    if (p->key != next || p->key > UINT32_MAX || p->n > MX_ENTRY_MAX) {
+        return mx_fail(err, MX_EEXISTS, "withdrawal %" PRIu64 " of domain '%s' can't be recorded: "
+                       "the next is %" PRIu64, p->key, d.name, next);
+    }
+    rc = mx_record_put(c, t, MX_TABLE_WITHDRAWALS, key,
+                       mx_key_u32_u32(p->run, (uint32_t)p->key, key), p->bytes, p->n, true, err);
+    return rc != 0 ? rc : next_generation(c, t, err);
+}
+
+int mx_catalog_withdrawals(struct mx_catalog *c, uint32_t domain, uint32_t from,
+                           int (*cb)(void *arg, uint32_t serial, struct mx_span bytes), void *arg,
+                           struct mx_err *err)
+{
+    uint8_t key[MX_CATALOG_KEY_MAX];
+    struct mx_record_walk w;
+    struct mx_span v;
+    uint32_t serial = from > 0 ? from : 1;
+    int moved, rc = mx_walk_open(c, MX_TABLE_WITHDRAWALS, &w, err);
+
+    if (rc != 0) {
+        return rc;
+    }
+    moved = mx_kv_seek_first_at(&w.cursor, key, mx_key_u32_u32(domain, serial, key), &w.key,
+                                &w.value, err);
+    while (rc == 0 && moved == 1 && w.key.n == 8 && memcmp(w.key.p, key, 4) == 0) {
+        (void)mx_key_u32_u32(domain, serial, key);
+        if (memcmp(w.key.p, key, 8) != 0) {
+            rc = mx_record_damaged(c, MX_TABLE_WITHDRAWALS, mx_span_of(key, 8),
+                                   "it isn't there, but later ones are", err);
+            break;
+        }
+        rc = mx_record_open(c, MX_TABLE_WITHDRAWALS, w.key, w.value, &v, err);
+        if (rc == 0) {
+            rc = cb(arg, serial++, v);
+        }
+        if (rc == 0) {
+            moved = mx_kv_next(&w.cursor, &w.key, &w.value, err);
+        }
+    }
+    mx_walk_close(&w);
+    return rc == 0 && moved < 0 ? moved : rc;
+}
+
 /* ---- removing ---- */
 
 struct removal {
@@ -413,6 +483,9 @@ static int remove_records(struct removal *m, struct mx_err *err)
 
     if (rc == 0) {
         rc = mx_records_remove(c, m->t, MX_TABLE_DICTIONARIES, m->d.id, NULL, NULL, err);
+    }
+    if (rc == 0) {
+        rc = mx_records_remove(c, m->t, MX_TABLE_WITHDRAWALS, m->d.id, NULL, NULL, err);
     }
     if (rc == 0) {
         rc = mx_kv_delete(m->t, c->tables[MX_TABLE_DOMAINS], key, n, err);

@@ -21,7 +21,8 @@
     X(JOURNAL, "journal")                                                                         \
     X(MIXES, "mixes")                                                                             \
     X(SNAPSHOTS, "snapshots")                                                                     \
-    X(REPORTS, "reports")
+    X(REPORTS, "reports")                                                                         \
+    X(WITHDRAWALS, "withdrawals")
 
 enum mx_table {
 #define MX_TABLE_ENUM(id, name) MX_TABLE_##id,

@@ -67,6 +67,9 @@ int mx_meta_put(struct mx_catalog *c, struct mx_kv_txn *t, const char *name, uin
 #define MX_META_LAST_RUN "last-run"
 #define MX_META_FORMAT "format"
 
+/* What MX_PUT_WITHDRAW does. */
+int mx_withdrawal_put(struct mx_catalog *c, struct mx_kv_txn *t, const struct mx_put *p,
+                      struct mx_err *err) MX_MUST_CHECK;
 /* The domain's record inside a transaction; MX_ENOTFOUND names it. */
 int mx_domain_get(struct mx_catalog *c, struct mx_kv_txn *t, uint32_t id, struct mx_domain *ret,
                   struct mx_err *err) MX_MUST_CHECK;

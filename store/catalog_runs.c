@@ -275,7 +275,7 @@ static int put_bytes(struct mx_catalog *c, struct mx_kv_txn *t, enum mx_table ta
 static int put_one(struct mx_catalog *c, struct mx_kv_txn *t, const struct mx_put *p,
                    struct mx_err *err)
 {
-    int rc = p->kind == MX_PUT_RUN ? 0 : need_run(c, t, p->run, err);
+    int rc = p->kind == MX_PUT_RUN || p->kind == MX_PUT_WITHDRAW ? 0 : need_run(c, t, p->run, err);
 
     if (rc != 0) {
         return rc;
@@ -288,6 +288,7 @@ static int put_one(struct mx_catalog *c, struct mx_kv_txn *t, const struct mx_pu
     case MX_PUT_REPORT: return put_bytes(c, t, MX_TABLE_REPORTS, MX_ENTRY_MAX, p, err);
     case MX_PUT_COMPACT: return mx_entries_compact(c, t, p, err);
     case MX_PUT_REMOVE: return remove_run(c, t, p->run, err);
+    case MX_PUT_WITHDRAW: return mx_withdrawal_put(c, t, p, err);
     }
     MX_UNREACHABLE("a put of no kind");
 }

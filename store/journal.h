@@ -45,6 +45,9 @@ enum mx_put_kind {
                         one and less than MX_COMPACT_SLICE after the first one: else MX_EINVALID. A
                         key before the first one changes nothing */
     MX_PUT_REMOVE,   /* removes a run and all that is keyed by it */
+    MX_PUT_WITHDRAW, /* for a domain, not a run (`run` is its id): key serial, bytes; MX_EEXISTS
+                        unless serial is the next of the domain (the first is 1), MX_ENOTFOUND if
+                        there is no such domain */
 };
 
 /* Entries that one put removes at most: a transaction is bounded. Rising keys remove more. */

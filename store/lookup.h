@@ -1,4 +1,5 @@
-/* lookup.h - documents over all shards of a domain, as a run sees them: by id, by origin, by sample.
+/* lookup.h - documents over all shards of a domain, as a run sees them: by id, by origin, by
+ * sample.
  *
  * Shards are asked in the order of the view, each opened through the set; so a look-up by id or
  * origin costs by the number of shards, not of documents, and in a domain with more shards than may

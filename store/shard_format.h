@@ -102,7 +102,8 @@ void mx_origin_append(struct mx_writer *w, const struct mx_document *d);
 #define MX_ORIGIN_HEAD_BYTES 12u
 void mx_origin_finish(uint64_t shard, uint64_t first, uint32_t documents, uint8_t *p, size_t n);
 
-/* A checked record, read from its first origin on; borrows the record. A copy reads on by itself. */
+/* A checked record, read from its first origin on; borrows the record. A copy reads on by
+ * itself. */
 struct mx_origins {
     struct mx_reader r;
     uint32_t n, next; /* how many, and which one comes next */

@@ -1,8 +1,8 @@
 /* shard_verify.c - reads a shard as a whole and checks that its parts agree (shard.h).
  *
- * Each record is checked where it is read, as in any other call; here also what no single record can
- * say of itself: the digest, the largest token, the order of documents, that there are as many as
- * the header says, and that the index of ids is just what the documents make. */
+ * Each record is checked where it is read, as in any other call; here also what no single record
+ * can say of itself: the digest, the largest token, the order of documents, that there are as many
+ * as the header says, and that the index of ids is just what the documents make. */
 #include "store/hash.h"
 #include "store/shard_impl.h"
 

@@ -42,7 +42,8 @@ int mx_shardset_starts(struct mx_shardset *s, uint64_t id, uint64_t first, size_
 int mx_shardset_get(struct mx_shardset *s, uint64_t id, const struct mx_shard **ret,
                     struct mx_err *err) MX_MUST_CHECK;
 void mx_shardset_put(struct mx_shardset *s, const struct mx_shard *shard);
-/* Puts it back after a call on it that returned rc, which is counted if it was damage. Returns rc. */
+/* Puts it back after a call on it that returned rc, which is counted if it was damage. Returns
+ * rc. */
 int mx_shardset_done(struct mx_shardset *s, const struct mx_shard *shard, int rc);
 
 void mx_shardset_get_stats(struct mx_shardset *s, struct mx_shardset_stats *ret);

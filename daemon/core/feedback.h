@@ -1,5 +1,6 @@
 /* feedback.h - which reported losses may reach a policy, and sums that don't depend on the order in
- * which ranks report. Internal to the core but for mx_loss_ok. Pure; any thread. */
+ * which ranks report. Internal to the core but for mx_loss_ok and mx_loss_clean. Pure; any
+ * thread. */
 #ifndef MX_CORE_FEEDBACK_H
 #define MX_CORE_FEEDBACK_H
 

@@ -3,7 +3,6 @@
 #include "daemon/core/plan.h"
 
 #include "daemon/core/check.h"
-#include "daemon/core/perm.h"
 #include "daemon/core/plan_budget.h"
 #include "daemon/core/rng.h"
 #include "daemon/core/shares.h"
@@ -99,46 +98,57 @@ static void slots_init(const struct mx_plan_spec *s, uint64_t step, struct mx_pe
     mx_perm_init(ret, s->batch, mx_rand64(s->seed, MX_STREAM_SLOTS, step, 0));
 }
 
-static void order_init(const struct mx_plan_spec *s, uint32_t domain, uint64_t epoch,
-                       struct mx_order *ret)
+static struct mx_series series_of(const struct mx_plan_spec *s, uint32_t domain)
 {
-    const struct mx_plan_domain *d = &s->domains[domain];
-
-    mx_order_init(ret, d->samples, d->chunk, d->window,
-                  mx_rand64(s->seed, MX_STREAM_ORDER, epoch, domain));
+    return (struct mx_series){s->seed, &s->domains[domain], domain};
 }
 
-#define STRETCH 64
+void mx_plan_move(const struct mx_plan_spec *s, const uint32_t *counts, uint64_t *cursors)
+{
+    for (uint32_t i = 0; i < s->k; i++) {
+        struct mx_series series = series_of(s, i);
 
-/* The samples [from, upto) of a step, which are all of domain d, from its sample number c on. */
+        if (counts[i] == 0) {
+            continue;
+        }
+        if (s->domains[i].n_gone == 0) {
+            cursors[i] += counts[i];
+        } else {
+            /* Fewer only where the budget ends, and then the counts are within it. */
+            MX_CORE_REQUIRE(mx_series_draw(&series, cursors[i], counts[i], &cursors[i]) ==
+                            counts[i]);
+        }
+    }
+}
+
+#define STRETCH MX_SERIES_RUN
+
+/* The samples [from, upto) of a step, which are all of domain d, drawn from cursor c on. */
 static void items_of_domain(const struct mx_plan_spec *s, const struct mx_perm *slots, uint32_t d,
                             uint64_t c, uint32_t from, uint32_t upto, uint32_t first, uint32_t n,
                             struct mx_plan_item *ret)
 {
-    uint64_t samples = s->domains[d].samples, epoch = c / samples, place = c % samples;
-    uint64_t slot[STRETCH], sample[STRETCH];
-    struct mx_order order;
-    struct mx_order_window window = {.size = 0};
+    struct mx_series series = series_of(s, d);
+    struct mx_series_cache cache = {.valid = 0};
+    uint64_t slot[STRETCH], sample[STRETCH], epoch;
 
-    order_init(s, d, epoch, &order);
     while (from < upto) {
-        uint32_t m = upto - from < STRETCH ? upto - from : STRETCH;
+        uint32_t m = upto - from < STRETCH ? upto - from : STRETCH, drawn = 0;
 
-        if (place == samples) {
-            place = 0;
-            order_init(s, d, ++epoch, &order);
-            window.size = 0;
-        }
-        m = samples - place < m ? (uint32_t)(samples - place) : m;
-        mx_perm_run(slots, from, m, slot);
-        mx_order_run(&order, place, m, sample, &window);
+        m = mx_series_run(&series, c, m, sample, &epoch, &cache);
         for (uint32_t i = 0; i < m; i++) {
+            if (!mx_series_gone(&series, c + i, sample[i])) {
+                sample[drawn++] = sample[i];
+            }
+        }
+        c += m;
+        mx_perm_run(slots, from, drawn, slot);
+        for (uint32_t i = 0; i < drawn; i++) {
             if (slot[i] - first < n) { /* wraps for slots before the first */
                 ret[slot[i] - first] = (struct mx_plan_item){sample[i], d, (uint32_t)epoch};
             }
         }
-        from += m;
-        place += m;
+        from += drawn;
     }
 }
 
@@ -170,7 +180,31 @@ static uint32_t domain_of(const uint32_t *prefix, uint32_t k, uint32_t j)
     return low;
 }
 
+/* The j-th sample that a domain draws from cursor c on, where places are passed over. */
+static void item_drawn(const struct mx_plan_spec *s, uint32_t d, uint64_t c, uint32_t j,
+                       struct mx_plan_item *ret)
+{
+    struct mx_series series = series_of(s, d);
+    struct mx_series_cache cache = {.valid = 0};
+    uint64_t sample[STRETCH], epoch;
+
+    for (;;) {
+        uint32_t m = mx_series_run(&series, c, j < STRETCH ? j + 1 : STRETCH, sample, &epoch,
+                                   &cache);
+
+        for (uint32_t i = 0; i < m; i++) {
+            if (!mx_series_gone(&series, c + i, sample[i]) && j-- == 0) {
+                *ret = (struct mx_plan_item){sample[i], d, (uint32_t)epoch};
+                return;
+            }
+        }
+        c += m;
+    }
+}
+
 #define ORDERS 32
+/* As many slots at most, where one that is looked for may lie behind all others of its domain. */
+#define FEW_SLOTS 4
 
 /* Few slots are wanted: each asks which sample is its own. Neighbouring slots are of different
  * domains, so a few orders are kept at hand, found by the low bits of the domain. */
@@ -179,11 +213,9 @@ static void items_by_slot(const struct mx_plan_spec *s, const struct mx_perm *sl
                           uint32_t n, struct mx_plan_item *ret)
 {
     struct {
-        struct mx_order order;
-        struct mx_order_window window;
-        uint64_t epoch;
+        struct mx_series_cache cache;
         uint32_t domain;
-    } kept[ORDERS], *o;
+    } kept[ORDERS];
 
     for (uint32_t i = 0; i < ORDERS; i++) {
         kept[i].domain = UINT32_MAX;
@@ -191,19 +223,33 @@ static void items_by_slot(const struct mx_plan_spec *s, const struct mx_perm *sl
     for (uint32_t i = 0; i < n; i++) {
         uint32_t j = (uint32_t)mx_perm_inverse(slots, first + i);
         uint32_t d = domain_of(prefix, s->k, j);
-        uint64_t c = cursors[d] + (j - prefix[d]);
-        uint64_t epoch = c / s->domains[d].samples, place = c % s->domains[d].samples;
+        struct mx_series series = series_of(s, d);
+        uint64_t sample, epoch;
 
-        o = &kept[d % ORDERS];
-        if (o->domain != d || o->epoch != epoch) {
-            order_init(s, d, epoch, &o->order);
-            o->window.size = 0;
-            o->domain = d;
-            o->epoch = epoch;
+        if (s->domains[d].n_gone > 0) {
+            item_drawn(s, d, cursors[d], j - prefix[d], &ret[i]);
+            continue;
         }
-        ret[i] = (struct mx_plan_item){mx_order_at_in(&o->order, place, &o->window), d,
-                                       (uint32_t)epoch};
+        if (kept[d % ORDERS].domain != d) {
+            kept[d % ORDERS].cache.valid = 0;
+            kept[d % ORDERS].domain = d;
+        }
+        (void)mx_series_run(&series, cursors[d] + (j - prefix[d]), 1, &sample, &epoch,
+                            &kept[d % ORDERS].cache);
+        ret[i] = (struct mx_plan_item){sample, d, (uint32_t)epoch};
     }
+}
+
+/* Whether a domain of the step passes places over: then the j-th that it draws isn't the j-th
+ * place. */
+static int passes_over(const struct mx_plan_spec *s, const uint32_t *prefix)
+{
+    for (uint32_t d = 0; d < s->k; d++) {
+        if (prefix[d] < prefix[d + 1] && s->domains[d].n_gone > 0) {
+            return 1;
+        }
+    }
+    return 0;
 }
 
 void mx_plan_items(const struct mx_plan_spec *s, uint64_t step, const uint64_t *cursors,
@@ -213,7 +259,7 @@ void mx_plan_items(const struct mx_plan_spec *s, uint64_t step, const uint64_t *
 
     MX_CORE_REQUIRE(first <= s->batch && n <= s->batch - first && prefix[s->k] == s->batch);
     slots_init(s, step, &slots);
-    if (n > s->batch / 2) {
+    if (n > s->batch / 2 || (n > FEW_SLOTS && passes_over(s, prefix))) {
         items_by_domain(s, &slots, cursors, prefix, first, n, ret);
     } else {
         items_by_slot(s, &slots, cursors, prefix, first, n, ret);
@@ -246,9 +292,7 @@ int64_t mx_plan_advance(const struct mx_plan_spec *s, const struct mx_plan_mix *
         if (stopped >= 0) {
             return stopped;
         }
-        for (uint32_t i = 0; i < s->k; i++) {
-            cursors[i] += counts[i];
-        }
+        mx_plan_move(s, counts, cursors);
     }
     return -1;
 }

@@ -1,10 +1,14 @@
 /* plan.h - what is in a step: a pure function of seed, mix, cursors and step. Integers only.
  *
+ * What a domain draws from a cursor on is series.h's.
+ *
  * A step has exactly `batch` slots. How many each domain gets (counts) comes from the mix and one
  * random offset; which samples, from the domain's cursor and the order of its epoch; which slot,
  * from a permutation keyed by (seed, step). The world size appears nowhere. Any thread. */
 #ifndef MX_CORE_PLAN_H
 #define MX_CORE_PLAN_H
+
+#include "daemon/core/series.h"
 
 #include <stdint.h>
 
@@ -12,21 +16,6 @@ enum mx_sampling {
     MX_SAMPLING_SYSTEMATIC = 0, /* floor or ceil of batch * share, exactly batch in all, unbiased */
     MX_SAMPLING_IID = 1,        /* independent draws per slot */
     MX_SAMPLING_BLOCK = 2,      /* independent draws per micro-batch of `block` slots */
-};
-
-enum mx_on_exhausted {
-    MX_EXHAUSTED_REDISTRIBUTE = 0, /* the others take its slots, by their shares */
-    MX_EXHAUSTED_STOP = 1,         /* the run stops at the step that would need more */
-    MX_EXHAUSTED_REPEAT = 2,       /* go on beyond max_epochs */
-};
-
-#define MX_NO_BUDGET UINT64_MAX
-
-struct mx_plan_domain {
-    uint64_t samples; /* N, >= 1 */
-    uint64_t budget;  /* samples that may be drawn in all (max_epochs * N), or MX_NO_BUDGET */
-    uint32_t chunk, window; /* see perm.h; chunk 1: nothing to keep together */
-    enum mx_on_exhausted on_exhausted;
 };
 
 struct mx_plan_spec {
@@ -44,9 +33,13 @@ struct mx_plan_spec {
  * then counts are not to be used. With REDISTRIBUTE a domain's count never passes its budget and
  * the excess goes to the domains with room in proportion to their shares (largest remainder, ties
  * to the lower index), repeatedly until placed; domains of share 0 take it only if no other can.
+ * None takes it up to its takes_below (what a ceiling or a pin allows) or beyond.
  * BLOCK sampling moves whole micro-batches, so a domain with less than a block left has none. */
 int64_t mx_plan_counts(const struct mx_plan_spec *s, const uint64_t *shares, uint64_t step,
                        const uint64_t *cursors, uint32_t *ret_counts);
+
+/* Moves the cursors on by what a step draws. */
+void mx_plan_move(const struct mx_plan_spec *s, const uint32_t *counts, uint64_t *cursors);
 
 struct mx_plan_item {
     uint64_t sample; /* number in the domain */

@@ -5,17 +5,34 @@
 #include "daemon/core/largest.h"
 #include "proto/limits.h"
 
-/* How many more units a domain can give. */
-static uint64_t room(const struct mx_plan_domain *d, uint64_t cursor, uint32_t unit,
+/* How many more units a domain's budget lets it give. */
+static uint64_t room(const struct mx_plan_spec *s, uint32_t i, uint64_t cursor, uint32_t unit,
                      uint32_t count)
 {
-    uint64_t units;
+    const struct mx_plan_domain *d = &s->domains[i];
+    struct mx_series series = {s->seed, d, i};
+    uint64_t places, units, after;
 
     if (d->budget == MX_NO_BUDGET || d->on_exhausted == MX_EXHAUSTED_REPEAT) {
         return UINT64_MAX;
     }
-    units = cursor < d->budget ? (d->budget - cursor) / unit : 0;
+    places = cursor < d->budget ? d->budget - cursor : 0;
+    if (d->n_gone > 0 && places > 0) { /* not each place gives a sample */
+        places = mx_series_draw(&series, cursor, s->batch, &after);
+    }
+    units = places / unit;
     return units > count ? units - count : 0;
+}
+
+/* How many more units it may take over from others. */
+static uint64_t takes(const struct mx_plan_spec *s, uint32_t i, uint64_t cursor, uint32_t unit,
+                      uint32_t count)
+{
+    uint64_t most = room(s, i, cursor, unit, count), below = s->domains[i].takes_below;
+    uint64_t units = below > 0 ? (below - 1) / unit : UINT64_MAX;
+
+    units = units > count ? units - count : 0;
+    return most < units ? most : units;
 }
 
 /* The weight by which a domain takes over slots: its share, or, when only domains of share 0 have
@@ -24,7 +41,7 @@ static uint64_t claim(const struct mx_plan_spec *s, const uint64_t *shares,
                       const uint64_t *cursors, uint32_t unit, const uint32_t *counts, uint32_t i,
                       int last_resort)
 {
-    if (room(&s->domains[i], cursors[i], unit, counts[i]) == 0) {
+    if (takes(s, i, cursors[i], unit, counts[i]) == 0) {
         return 0;
     }
     return last_resort ? shares[i] == 0 : shares[i];
@@ -54,7 +71,7 @@ static uint64_t deal(const struct mx_plan_spec *s, const uint64_t *shares, const
     for (uint32_t i = 0; i < s->k; i++) {
         uint64_t c = claim(s, shares, cursors, unit, counts, i, last_resort);
         uint64_t given = excess * c / sum;
-        uint64_t most = room(&s->domains[i], cursors[i], unit, counts[i]);
+        uint64_t most = takes(s, i, cursors[i], unit, counts[i]);
 
         if (remainders[i] > over) {
             given++;
@@ -83,7 +100,7 @@ int64_t mx_plan_keep_budgets(const struct mx_plan_spec *s, const uint64_t *share
         if (counts[i] == 0) {
             continue;
         }
-        most = room(&s->domains[i], cursors[i], unit, 0);
+        most = room(s, i, cursors[i], unit, 0);
         if (counts[i] <= most) {
             continue;
         }

@@ -16,6 +16,7 @@ enum mx_stream {
     MX_STREAM_IID = 2,    /* the domain of slot (or micro-batch) b of step a */
     MX_STREAM_SLOTS = 3,  /* the key of the slot permutation of step a */
     MX_STREAM_ORDER = 4,  /* the key of the order of domain b in epoch a */
+    MX_STREAM_JOIN = 5,   /* the key of the order of samples that joined domain b at cursor a */
 };
 
 /* 64 random bits for (seed, stream, a, b). */

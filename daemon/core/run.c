@@ -1,5 +1,5 @@
 /* run.c - a run's memory, its events and entries. See run.h; the parts are run_plan.c (steps),
- * run_request.c, run_feedback.c, run_mix.c and run_save.c. */
+ * run_request.c, run_feedback.c, run_mix.c, run_change.c, run_rewind.c and run_save.c. */
 #include "daemon/core/run_state.h"
 
 #include <math.h>
@@ -31,7 +31,15 @@ static void lay_out(struct mx_run *r, const struct mx_run_config *c, struct carv
     r->policy_words = c->policy->state_size(c->plan.k);
     r->policy_state = carve(m, r->policy_words * sizeof(double));
     r->weights = carve(m, d);
-    r->set_shares = carve(m, u);
+    r->domains = carve(m, k * sizeof(struct mx_plan_domain));
+    r->stretches = carve(m, MX_STRETCHES_MAX * sizeof(struct mx_stretch));
+    r->gone = carve(m, MX_GONE_MAX * sizeof(struct mx_gone));
+    r->budgets = carve(m, u);
+    r->withdrawn = carve(m, k * sizeof(uint32_t));
+    r->spent = carve(m, k);
+    r->digests = carve(m, MX_DIGESTS * sizeof(uint64_t));
+    r->digest_buffer = carve(m, MX_DIGESTS * sizeof(uint64_t));
+    r->range_buffer = carve(m, MX_GONE_MAX * sizeof(struct mx_range));
     r->loss = carve(m, d);
     r->loss_step = carve(m, u);
     r->tail = carve(m, u);
@@ -77,13 +85,16 @@ static void check_config(const struct mx_run_config *c)
     MX_CORE_REQUIRE(p->block >= 1 && p->batch % p->block == 0);
     MX_CORE_REQUIRE(c->seq_len >= 1 && c->seq_len <= MX_SEQ_LEN_MAX);
     MX_CORE_REQUIRE(c->reserve_steps >= 1 && c->snapshot_steps >= 1);
+    MX_CORE_REQUIRE(c->lag <= mx_run_lag_max(p->k) && c->quorum >= 0.0 && c->quorum <= 1.0);
     MX_CORE_REQUIRE(c->loss_max > 0.0 && c->loss_max <= MX_LOSS_MAX);
     for (uint32_t i = 0; i < p->k; i++) {
         MX_CORE_REQUIRE(p->domains[i].samples >= 1 && p->domains[i].samples <= MX_SAMPLES_MAX);
         MX_CORE_REQUIRE(p->domains[i].chunk >= 1 && p->domains[i].window >= 1);
+        MX_CORE_REQUIRE(p->domains[i].n_stretches == 0 && p->domains[i].n_gone == 0);
     }
 }
 
+/* weight_buffer: the prior, to the sum 1. */
 static void copy_prior(struct mx_run *r, const double *prior)
 {
     double sum = 0.0;
@@ -98,6 +109,41 @@ static void copy_prior(struct mx_run *r, const double *prior)
     }
 }
 
+void mx_run_clear_fold(struct mx_run *r)
+{
+    r->created = 0;
+    r->applied = r->reserved = r->first_step = r->versions = 0;
+    r->branch = r->n_turns = r->n_stretches = r->n_gone = r->n_skips = 0;
+    r->stop_step = MX_NEVER;
+    r->exhausted_step = MX_NEVER;
+    r->exhausted_domain = 0;
+    r->mix_count = 0;
+    r->policy_wanted = 0;
+    r->last_moved = 0;
+    r->consumed = 0;
+    r->steps_closed = r->last_closed = r->last_delay = 0;
+    r->accepted = r->timeouts = r->below_quorum = 0;
+    r->open_count = 0;
+    for (uint32_t i = 0; i < r->open_cap; i++) {
+        r->open[i].used = 0;
+    }
+    r->closed_base = 0;
+    memset(r->closed, 0, sizeof r->closed);
+    memset(r->complete, 0, sizeof r->complete);
+    for (uint32_t i = 0; i < r->k; i++) {
+        r->loss[i] = NAN;
+        r->loss_step[i] = 0;
+        r->tail[i] = 0;
+        r->withdrawn[i] = 0;
+        r->spent[i] = 0;
+        r->domains[i].n_stretches = r->domains[i].n_gone = 0;
+        r->domains[i].budget = r->budgets[i];
+    }
+    mx_run_point_domains(r);
+    mx_run_plan_reset(r, 0);
+    r->tail_digest = mx_run_first_digest(r);
+}
+
 struct mx_run *mx_run_init(void *memory, const struct mx_run_config *c)
 {
     struct carver m = {memory, 0};
@@ -108,6 +154,12 @@ struct mx_run *mx_run_init(void *memory, const struct mx_run_config *c)
     r->c = *c;
     r->k = c->plan.k;
     lay_out(r, c, &m);
+    memcpy(r->domains, c->plan.domains, r->k * sizeof *r->domains);
+    for (uint32_t i = 0; i < r->k; i++) {
+        r->budgets[i] = r->domains[i].budget;
+        r->budgeted += r->budgets[i] != MX_NO_BUDGET;
+    }
+    r->c.plan.domains = r->domains;
     memcpy(r->limits, c->limits, r->k * sizeof *r->limits);
     if (c->policy->n_params > 0) {
         memcpy(r->params, c->params, c->policy->n_params * sizeof *r->params);
@@ -118,19 +170,12 @@ struct mx_run *mx_run_init(void *memory, const struct mx_run_config *c)
     r->c.prior = NULL;
     c->policy->init(r->policy_state, r->k, r->weight_buffer, r->c.params);
     c->policy->weights(r->policy_state, r->k, r->weights);
-    for (uint32_t i = 0; i < r->k; i++) {
-        r->loss[i] = NAN;
-        r->loss_step[i] = 0;
-        r->set_shares[i] = 0;
-        r->tail[i] = 0;
-    }
-    r->stop_step = MX_NEVER;
-    r->exhausted_step = MX_NEVER;
+    memset(r->want_shares, 0, r->k * sizeof *r->want_shares);
     r->pending_mix = MX_NEVER;
-    r->pending_stop = MX_NEVER;
+    r->pending_set = MX_NEVER;
     r->pending_exhausted = MX_NEVER;
     r->armed_ms = MX_NEVER;
-    mx_run_plan_reset(r, 0);
+    mx_run_clear_fold(r);
     return r;
 }
 
@@ -166,7 +211,16 @@ struct mx_entry *mx_run_append(struct mx_run *r, struct mx_effects *fx, uint64_t
     e->kind = kind;
     e->index = ++r->appended;
     e->time_ms = r->wall_ms;
+    e->frontier = r->frontier;
     return e;
+}
+
+void mx_run_copy_author(struct mx_entry *to, const struct mx_entry *from)
+{
+    to->author = from->author;
+    to->author_len = from->author_len;
+    to->why = from->why;
+    to->why_len = from->why_len;
 }
 
 /* ---- events --------------------------------------------------------------------------------- */
@@ -178,11 +232,29 @@ uint64_t mx_run_limit(const struct mx_run *r)
     return limit < r->exhausted_step ? limit : r->exhausted_step;
 }
 
+static uint64_t least(uint64_t a, uint64_t b)
+{
+    return a < b ? a : b;
+}
+
+uint64_t mx_run_lockstep_barrier(const struct mx_run *r)
+{
+    uint64_t owed;
+
+    if (r->c.lag == 0) {
+        return MX_NEVER;
+    }
+    return mx_run_owes_mix(r, &owed) ? owed : r->consumed + r->c.lag;
+}
+
 uint64_t mx_run_barrier(const struct mx_run *r)
 {
-    uint64_t b = r->pending_mix < r->pending_stop ? r->pending_mix : r->pending_stop;
+    uint64_t b = least(least(r->pending_mix, r->pending_set), r->pending_exhausted);
 
-    return b < r->pending_exhausted ? b : r->pending_exhausted;
+    if (r->pending_here > 0 || r->frozen) {
+        b = least(b, r->frontier);
+    }
+    return least(b, mx_run_lockstep_barrier(r));
 }
 
 static void on_stop(struct mx_run *r, const struct mx_event *ev, struct mx_effects *fx)
@@ -193,15 +265,70 @@ static void on_stop(struct mx_run *r, const struct mx_event *ev, struct mx_effec
         mx_run_refuse(fx, ev->handle, MX_STOPPED, r->stop_step);
         return;
     }
-    if (r->pending_stop == MX_NEVER) {
-        r->pending_stop = r->frontier;
-    }
+    r->pending_here++;
     e = mx_run_append(r, fx, ev->handle, MX_ENTRY_STOP);
-    e->step = r->pending_stop;
-    e->author = ev->entry->author;
-    e->author_len = ev->entry->author_len;
-    e->why = ev->entry->why;
-    e->why_len = ev->entry->why_len;
+    e->step = r->frontier;
+    mx_run_copy_author(e, ev->entry);
+}
+
+/* What the fold leaves to be done. A run's first steps are reserved when they are asked for: until
+ * then the frontier stays where the run begins, also after a crash, and what was withdrawn before
+ * is known before a step is planned. */
+static void want_all(struct mx_run *r, struct mx_effects *fx)
+{
+    mx_run_want_mix(r, fx);
+    if (r->reserved > r->first_step) {
+        mx_run_want_reserve(r, r->frontier, fx);
+    }
+    mx_run_want_spent(r, fx);
+    mx_run_want_timer(r, fx);
+}
+
+/* What a frozen run still does: it serves what is planned, and hears that it is frozen no more. */
+static void frozen_event(struct mx_run *r, const struct mx_event *ev, struct mx_effects *fx)
+{
+    switch (ev->kind) {
+    case MX_EV_REQUEST: mx_run_on_request(r, ev, fx); return;
+    case MX_EV_REWIND: mx_run_on_rewind(r, ev, fx); return;
+    case MX_EV_TIMER: r->armed_ms = MX_NEVER; return; /* it is armed again afterwards */
+    case MX_EV_THAW:
+        if (!r->rewinding) { /* else its entry thaws the run: what is asked for comes behind it */
+            r->frozen = 0;
+            want_all(r, fx);
+        }
+        return;
+    case MX_EV_FREEZE:
+    case MX_EV_FEEDBACK:
+    case MX_EV_SET:
+    case MX_EV_STOP:
+    case MX_EV_SKIP:
+    case MX_EV_ADOPT:
+    case MX_EV_WITHDRAW: break;
+    }
+    mx_run_refuse(fx, ev->handle, MX_CHANGING, r->frontier);
+}
+
+static int is_command(enum mx_event_kind kind)
+{
+    return kind == MX_EV_SET || kind == MX_EV_STOP || kind == MX_EV_SKIP || kind == MX_EV_ADOPT ||
+           kind == MX_EV_WITHDRAW || kind == MX_EV_REWIND;
+}
+
+static void live_event(struct mx_run *r, const struct mx_event *ev, struct mx_effects *fx)
+{
+    switch (ev->kind) {
+    case MX_EV_REQUEST: mx_run_on_request(r, ev, fx); break;
+    case MX_EV_FEEDBACK: mx_run_on_feedback(r, ev, fx); break;
+    case MX_EV_SET: mx_run_on_set(r, ev, fx); break;
+    case MX_EV_STOP: on_stop(r, ev, fx); break;
+    case MX_EV_SKIP: mx_run_on_skip(r, ev, fx); break;
+    case MX_EV_ADOPT: mx_run_on_adopt(r, ev, fx); break;
+    case MX_EV_WITHDRAW: mx_run_on_withdraw(r, ev, fx); break;
+    case MX_EV_REWIND: mx_run_on_rewind(r, ev, fx); break;
+    case MX_EV_TIMER: mx_run_on_timer(r, ev, fx); break;
+    case MX_EV_FREEZE: r->frozen = 1; break;
+    case MX_EV_THAW: break;
+    }
 }
 
 void mx_run_event(struct mx_run *r, const struct mx_event *ev, struct mx_effects *fx)
@@ -210,12 +337,17 @@ void mx_run_event(struct mx_run *r, const struct mx_event *ev, struct mx_effects
     fx->n = 0;
     r->wall_ms = ev->wall_ms;
     r->now_ms = ev->now_ms;
-    switch (ev->kind) {
-    case MX_EV_REQUEST: mx_run_on_request(r, ev, fx); break;
-    case MX_EV_FEEDBACK: mx_run_on_feedback(r, ev, fx); break;
-    case MX_EV_SET: mx_run_on_set(r, ev, fx); break;
-    case MX_EV_STOP: on_stop(r, ev, fx); break;
-    case MX_EV_TIMER: mx_run_on_timer(r, ev, fx); break;
+    if (r->frozen) {
+        frozen_event(r, ev, fx);
+    } else if (!r->created && is_command(ev->kind)) { /* a fork's state isn't there yet */
+        mx_run_refuse(fx, ev->handle, MX_CHANGING, r->frontier);
+    } else {
+        live_event(r, ev, fx);
+    }
+    for (uint32_t i = 0; i < fx->n; i++) {
+        if (fx->fx[i].kind == MX_FX_REFUSE) {
+            fx->fx[i].step = ev->step; /* for the text */
+        }
     }
 }
 
@@ -226,6 +358,7 @@ void mx_run_first_entry(struct mx_run *r, uint64_t wall_ms, struct mx_entry *ret
     MX_CORE_REQUIRE(!r->created);
     r->live = 1; /* what is asked for before the entry is durable goes into the journal behind it */
     r->appended = 1;
+    r->versions_asked = 1;
     mx_run_shares(r, r->weights, r->want_shares);
     memset(ret, 0, sizeof *ret);
     ret->kind = MX_ENTRY_CREATE;
@@ -233,14 +366,12 @@ void mx_run_first_entry(struct mx_run *r, uint64_t wall_ms, struct mx_entry *ret
     ret->time_ms = wall_ms;
     ret->mix_version = 1;
     ret->shares = r->want_shares;
-    ret->n = r->k;
     ret->cause = MX_CAUSE_CREATE;
 }
 
 static int create_apply(struct mx_run *r, const struct mx_entry *e)
 {
-    if (r->created || e->n != r->k || e->step != 0 || e->mix_version != 1 ||
-        mx_run_add_mix(r, 0, 1, e->shares) != 0) {
+    if (e->step != 0 || e->mix_version != 1 || mx_run_add_mix(r, 0, 0, 1, e->shares) != 0) {
         return -1;
     }
     r->created = 1;
@@ -249,7 +380,12 @@ static int create_apply(struct mx_run *r, const struct mx_entry *e)
 
 static int stop_apply(struct mx_run *r, const struct mx_entry *e, struct mx_effects *fx)
 {
-    r->pending_stop = MX_NEVER;
+    if (r->live) {
+        r->pending_here--;
+    }
+    if (e->step != r->frontier) {
+        return -1;
+    }
     if (r->stop_step == MX_NEVER) {
         r->stop_step = e->step;
         if (mx_run_truncate(r, e->step) && r->live) {
@@ -264,7 +400,15 @@ static int exhausted_apply(struct mx_run *r, const struct mx_entry *e)
     if (e->domain >= r->k) {
         return -1;
     }
+    if (!e->flag) {
+        r->pending_spent = 0;
+        r->spent[e->domain] = 1;
+        return 0;
+    }
     r->pending_exhausted = MX_NEVER;
+    if (e->step != r->frontier) {
+        return -1;
+    }
     if (r->exhausted_step == MX_NEVER) {
         r->exhausted_step = e->step;
         r->exhausted_domain = e->domain;
@@ -275,70 +419,146 @@ static int exhausted_apply(struct mx_run *r, const struct mx_entry *e)
 static int reserve_apply(struct mx_run *r, const struct mx_entry *e)
 {
     r->pending_reserve = 0;
-    if (e->step < r->reserved || e->step > MX_STEP_MAX * 2) {
+    if (e->step < r->reserved || e->step > r->frontier + MX_DIGESTS) {
         return -1;
     }
     r->reserved = e->step;
     return 0;
 }
 
-static int fold(struct mx_run *r, const struct mx_entry *e, uint64_t now_ms, struct mx_effects *fx)
+/* What an entry does; the frontier is where the entry was asked for, or past it. */
+static int fold_one(struct mx_run *r, const struct mx_entry *e, uint64_t now_ms,
+                    struct mx_effects *fx)
 {
-    if (e->kind != MX_ENTRY_CREATE && !r->created) {
-        return -1;
-    }
     switch (e->kind) {
     case MX_ENTRY_CREATE: return create_apply(r, e);
     case MX_ENTRY_RESERVE: return reserve_apply(r, e);
-    case MX_ENTRY_FEEDBACK: return mx_run_feedback_apply(r, e, now_ms);
+    case MX_ENTRY_FEEDBACK: return mx_run_feedback_apply(r, e, now_ms, fx);
     case MX_ENTRY_CLOSE: mx_run_close_apply(r, e); return 0;
     case MX_ENTRY_MIX: return mx_run_mix_apply(r, e, fx);
-    case MX_ENTRY_SET: return mx_run_set_apply(r, e);
+    case MX_ENTRY_SET: return mx_run_set_apply(r, e, fx);
     case MX_ENTRY_STOP: return stop_apply(r, e, fx);
     case MX_ENTRY_EXHAUSTED: return exhausted_apply(r, e);
+    case MX_ENTRY_SKIP: return mx_run_skip_apply(r, e);
+    case MX_ENTRY_ADOPT: return mx_run_adopt_apply(r, e, fx);
+    case MX_ENTRY_WITHDRAW: return mx_run_withdraw_apply(r, e, fx);
+    case MX_ENTRY_REWIND: return mx_run_rewind_apply(r, e, now_ms, fx);
+    case MX_ENTRY_FORK: return mx_run_fork_apply(r, e, fx);
     }
     return -1;
 }
 
-int mx_run_apply(struct mx_run *r, const struct mx_entry *e, uint64_t now_ms,
-                 struct mx_effects *fx)
+enum mx_applied mx_run_fold(struct mx_run *r, const struct mx_entry *e, uint64_t now_ms,
+                            struct mx_effects *fx)
 {
+    int first = e->kind == MX_ENTRY_CREATE || e->kind == MX_ENTRY_FORK;
+
+    if (first == r->created) {
+        return MX_APPLY_ORDER;
+    }
+    if (!first && (e->frontier > r->reserved || e->frontier > mx_run_lockstep_barrier(r) ||
+                   mx_run_advance(r, e->frontier) >= 0)) {
+        return MX_APPLY_ORDER; /* it says that a step was planned which can't be */
+    }
+    if (e->kind == MX_ENTRY_RESERVE && !mx_run_digests_hold(r, e)) {
+        return MX_APPLY_DIGEST;
+    }
+    return fold_one(r, e, now_ms, fx) == 0 ? MX_APPLIED : MX_APPLY_ORDER;
+}
+
+enum mx_applied mx_run_apply(struct mx_run *r, const struct mx_entry *e, uint64_t now_ms,
+                             struct mx_effects *fx)
+{
+    enum mx_applied rc;
+
     fx->n = 0;
-    if (e->index != r->applied + 1 || fold(r, e, now_ms, fx) != 0) {
-        return -1;
+    fx->counted = 0;
+    if (e->index != r->applied + 1) {
+        return MX_APPLY_ORDER;
+    }
+    rc = mx_run_fold(r, e, now_ms, fx);
+    if (rc != MX_APPLIED) {
+        return rc;
     }
     r->applied = e->index;
     r->wall_ms = e->time_ms > r->wall_ms ? e->time_ms : r->wall_ms;
     if (r->appended < r->applied) {
         r->appended = r->applied;
     }
-    if (r->live) {
-        mx_run_want_mix(r, fx);
-        mx_run_want_reserve(r, r->frontier, fx);
-        mx_run_want_timer(r, fx);
-        mx_run_want_snapshot(r, fx);
+    if (r->versions_asked < r->versions) {
+        r->versions_asked = r->versions;
     }
-    return 0;
+    if (r->live && !r->frozen) {
+        want_all(r, fx);
+    }
+    mx_run_want_snapshot(r, fx);
+    return MX_APPLIED;
 }
 
-void mx_run_recovered(struct mx_run *r, uint64_t now_ms, uint64_t wall_ms, struct mx_effects *fx)
+int mx_run_recovered(struct mx_run *r, uint64_t now_ms, uint64_t wall_ms, struct mx_effects *fx)
 {
-    uint64_t upto = r->reserved < mx_run_limit(r) ? r->reserved : mx_run_limit(r);
+    uint64_t upto = least(least(r->reserved, mx_run_limit(r)), mx_run_barrier(r));
+    uint64_t boundary = mx_run_boundary(r);
     int64_t stopped;
 
     MX_CORE_REQUIRE(r->created);
     fx->n = 0;
+    stopped = mx_run_advance(r, least(upto, boundary));
+    if (stopped < 0 && boundary < upto) {
+        mx_run_want_snapshot(r, fx);
+        return 1;
+    }
     r->live = 1;
     r->wall_ms = wall_ms > r->wall_ms ? wall_ms : r->wall_ms;
-    stopped = mx_run_advance(r, upto);
+    r->now_ms = now_ms;
+    r->reserve_ms = now_ms;
     if (stopped >= 0) {
         mx_run_want_exhausted(r, (uint32_t)stopped, fx);
     }
     mx_run_rearm(r, now_ms);
-    mx_run_want_mix(r, fx);
-    mx_run_want_reserve(r, r->frontier, fx);
-    mx_run_want_timer(r, fx);
+    want_all(r, fx);
     mx_run_want_snapshot(r, fx);
+    return 0;
+}
+
+/* ---- looking -------------------------------------------------------------------------------- */
+
+const struct mx_plan_domain *mx_run_domains(const struct mx_run *r)
+{
+    return r->domains;
+}
+
+uint32_t mx_run_withdrawn(const struct mx_run *r, uint32_t domain)
+{
+    return r->withdrawn[domain];
+}
+
+uint32_t mx_run_shards(const struct mx_run *r, uint32_t domain)
+{
+    const struct mx_plan_domain *d = &r->domains[domain];
+
+    return d->n_stretches > 0 ? d->stretches[d->n_stretches - 1].shards : 0;
+}
+
+const struct mx_turn *mx_run_turns(const struct mx_run *r, uint32_t *ret_n)
+{
+    *ret_n = r->n_turns;
+    return r->turns;
+}
+
+uint64_t mx_run_steps_left(struct mx_run *r, uint32_t domain)
+{
+    const struct mx_plan_domain *d = &r->domains[domain];
+    uint64_t cursor = mx_run_cursors(r)[domain];
+    uint64_t share = r->created ? mx_run_mix_of(r, r->frontier)->shares[domain] : 0;
+    unsigned __int128 steps;
+
+    if (d->budget == MX_NO_BUDGET || d->on_exhausted == MX_EXHAUSTED_REPEAT || share == 0) {
+        return UINT64_MAX;
+    }
+    steps = cursor < d->budget ? d->budget - cursor : 0;
+    steps = steps * MX_SHARE_ONE / ((unsigned __int128)share * r->c.plan.batch);
+    return steps < UINT64_MAX ? (uint64_t)steps : UINT64_MAX;
 }
 
 void mx_run_view(struct mx_run *r, struct mx_run_view *ret)
@@ -348,15 +568,22 @@ void mx_run_view(struct mx_run *r, struct mx_run_view *ret)
     ret->reserved = r->reserved;
     ret->end_step = r->c.end_step;
     ret->applied = r->applied;
-    ret->shares = r->set_shares; /* all 0 until there is a mix */
+    ret->first_step = r->first_step;
+    ret->versions = r->versions;
+    ret->digest = mx_run_digest(r);
+    ret->bad_step = r->bad_step;
+    ret->plan_changes = r->plan_changes;
+    ret->consumed = r->consumed;
+    ret->branch = r->branch;
+    ret->shares = r->want_shares; /* until there is a mix: those that it will have, or 0 */
     if (r->created) {
-        const struct mx_known_mix *latest = &r->mixes[r->mix_count - 1];
+        const struct mx_known_mix *end = &r->mixes[r->mix_count];
         const struct mx_known_mix *now = mx_run_mix_of(r, r->frontier);
 
-        ret->mix_version = latest->version;
-        ret->mix_step = latest->from;
-        ret->next_version = now != latest ? now[1].version : 0;
-        ret->next_step = now != latest ? now[1].from : 0;
+        ret->mix_version = now->version;
+        ret->mix_step = now->from;
+        ret->next_version = now + 1 < end ? now[1].version : 0;
+        ret->next_step = now + 1 < end ? now[1].from : 0;
         ret->shares = now->shares;
     }
     ret->steps_closed = r->steps_closed;
@@ -367,6 +594,7 @@ void mx_run_view(struct mx_run *r, struct mx_run_view *ret)
     ret->late = r->late;
     ret->quarantined = r->quarantined;
     ret->timeouts = r->timeouts;
+    ret->below_quorum = r->below_quorum;
     ret->open_steps = r->open_count;
     ret->stopped = r->stop_step != MX_NEVER;
     ret->exhausted = r->exhausted_step != MX_NEVER ? (int)r->exhausted_domain + 1 : 0;

@@ -10,16 +10,30 @@
  * the fold of the journal. What is not in the journal (who asked last, filled-ahead steps) is
  * allowed to be lost.
  *
- * Steps. [0, frontier): planned, never planned differently. frontier <= reserved: steps below
- * `reserved` may be served without asking the disk; after a crash the frontier restarts there.
- * A mix appended while the frontier is f takes effect at max(f + lead, the latest mix's step);
- * until it is durable, steps from there on are held. At most one mix is being appended at a time;
- * feedback that completes meanwhile is folded into the next one.
+ * Steps. [0, frontier): planned, never planned differently but by a rewind. frontier <= reserved:
+ * steps below `reserved` may be served without asking the disk; after a crash the frontier restarts
+ * there. Each entry tells the frontier of its asking, so that the fold plans as the run did, and a
+ * RESERVE holds a rolling digest of each step planned since the one before: the fold checks it.
+ * A mix appended while the frontier is f takes effect at f + lead, but not before the last one by
+ * feedback; until it is durable, steps from there on are held. At most one mix by feedback is being
+ * appended at a time; feedback that completes meanwhile is folded into the next one.
  *
  * Feedback. Ranks' losses are summed in fixed point, so that their order doesn't matter. A step is
  * shown to the policy once, when all its ranks have reported or its time is up, and not at all if
- * quarantine left nothing of it: the last good mix stays. A report that no longer fits when its
- * entry is applied (twice in flight, or its step closed meanwhile) changes nothing. */
+ * quarantine left nothing of it or fewer than the quorum reported: the last good mix stays. A
+ * report that no longer fits when its entry is applied (twice in flight, or its step closed
+ * meanwhile) changes nothing.
+ *
+ * Lockstep (lag n > 0). The policy takes closed steps strictly in their order, and what it makes of
+ * step c is in force from c + n exactly; step t isn't planned before that mix of t - n is durable.
+ * So all that is planned follows from config, losses and the operator's commands, whatever the
+ * timing, and a crash moves nothing.
+ *
+ * Commands. An operator's weights are a mix of their own from the step that the SET names, before
+ * any by feedback of the same step. STOP, ADOPT, WITHDRAW and REWIND act at the frontier: nothing
+ * is planned until they are durable. A rewound run is the fold of what concerns steps before S
+ * (run_rewind.c says what); its REWIND entry holds that state, so that a journal is read
+ * forward. */
 #ifndef MX_CORE_RUN_H
 #define MX_CORE_RUN_H
 
@@ -38,7 +52,11 @@ struct mx_run_config {
     uint32_t snapshot_steps;         /* steps between snapshots, >= 1 */
     uint32_t lead;                   /* steps between a mix's making and its effect, >= 0 */
     uint64_t end_step;               /* first step that doesn't exist; UINT64_MAX for none */
-    uint64_t feedback_timeout_ms;    /* after a step's first report, when ranks are missing */
+    uint32_t lag;                    /* lockstep: see above, 1 .. mx_run_lag_max(k); 0: async */
+    double quorum;                   /* a step that times out counts if so many of its ranks, 0..1,
+                                        have reported */
+    uint64_t feedback_timeout_ms;    /* after a step's first report, when ranks are missing; or
+                                        UINT64_MAX for never */
     double loss_max;                 /* mean losses over this (nats) are quarantined */
     const double *prior;             /* k weights, >= 0, sum > 0; borrowed for init only */
     const struct mx_limit *limits;   /* k; copied */
@@ -57,13 +75,19 @@ struct mx_loss {
 /* kind, name: what a journal entry says */
 #define MX_ENTRIES(X)                                                                             \
     X(1, CREATE, create)     /* the run exists; step 0, mix version 1 from shares */              \
-    X(2, RESERVE, reserve)   /* steps below `step` may have been served */                       \
+    X(2, RESERVE, reserve)   /* steps below `step` may have been served; digests so far */       \
     X(3, FEEDBACK, feedback) /* one rank's report of `step` */                                    \
     X(4, CLOSE, close)       /* the timeout passed: `step` counts with the ranks that reported */ \
     X(5, MIX, mix)           /* `version` with `shares` is in force from `step` */                \
-    X(6, SET, set)           /* an operator set the weights */                                    \
+    X(6, SET, set)           /* an operator's `weights`: `version` is in force from `step` */     \
     X(7, STOP, stop)         /* an operator ended the run: `step` is its first missing step */    \
-    X(8, EXHAUSTED, exhausted) /* `step` can't be planned: `domain` has nothing left */
+    X(8, EXHAUSTED, exhausted) /* `domain` has nothing left for `step`: the run ends there, or    \
+                                  others take over */                                             \
+    X(9, SKIP, skip)         /* steps `step` .. `to` - 1 are passed over */                       \
+    X(10, ADOPT, adopt)      /* `domain` has grown to `samples`, as of `step` */                  \
+    X(11, WITHDRAW, withdraw) /* `ranges` of `domain` are not drawn from `step` on */             \
+    X(12, REWIND, rewind)    /* history goes on from `step` in another way, with state `words` */ \
+    X(13, FORK, fork)        /* first entry of a run that goes on from another's `step` */
 
 enum mx_entry_kind {
 #define MX_ENTRY_ENUM(id, NAME, name) MX_ENTRY_##NAME = id,
@@ -71,7 +95,17 @@ enum mx_entry_kind {
 #undef MX_ENTRY_ENUM
 };
 
-enum mx_mix_cause { MX_CAUSE_CREATE = 1, MX_CAUSE_FEEDBACK = 2, MX_CAUSE_OPERATOR = 3 };
+enum mx_mix_cause {
+    MX_CAUSE_CREATE = 1,
+    MX_CAUSE_FEEDBACK = 2,
+    MX_CAUSE_OPERATOR = 3,
+    MX_CAUSE_REWIND = 4, /* the same shares under a new version */
+    MX_CAUSE_FORK = 5,
+};
+
+struct mx_range {
+    uint64_t first, count; /* samples */
+};
 
 /* Pointers are borrowed from whoever made the entry: effects point into the run (until its next
  * call), entries given to mx_run_apply are borrowed for that call. */
@@ -79,20 +113,37 @@ struct mx_entry {
     enum mx_entry_kind kind;
     uint64_t index;   /* set by the run in APPEND effects: 1, 2, 3, ... without a gap */
     uint64_t time_ms; /* wall clock, as data only */
-    uint64_t step;
+    uint64_t step;     /* from which it has effect, or which it is about */
+    uint64_t frontier; /* the run's, when the entry was asked for */
     /* FEEDBACK */
     uint32_t rank, world, flags;
-    uint64_t mix_version; /* also MIX: its version */
+    uint64_t mix_version; /* also of CREATE, MIX, SET, REWIND, FORK: the version they make */
     const struct mx_loss *losses;
-    uint32_t n;           /* losses, or shares, or weights */
-    /* CREATE, MIX */
+    uint32_t n;           /* losses, digests or ranges */
+    /* CREATE, MIX, SET, REWIND, FORK: k */
     const uint64_t *shares;
     enum mx_mix_cause cause;
-    uint64_t cause_step;  /* MIX by feedback: the last step whose feedback it holds */
-    /* SET: k weights, sum > 0. The next mix, and the prior of a policy that doesn't adapt; one that
-     * does keeps what it has learned, and the set mix lasts until its weights next change. */
+    uint64_t cause_step;  /* MIX by feedback: the last step whose feedback has moved it */
+    /* SET: k weights, sum > 0. Also the prior of a policy that doesn't adapt; one that does keeps
+     * what it has learned, and the set mix lasts until its weights next change. */
     const double *weights;
-    uint32_t domain;      /* EXHAUSTED */
+    /* RESERVE: the rolling digest after each of the steps from digest_from on */
+    const uint64_t *digests;
+    uint64_t digest_from;
+    uint64_t to;          /* SKIP */
+    uint32_t domain;      /* EXHAUSTED, ADOPT, WITHDRAW */
+    uint32_t flag;        /* EXHAUSTED: the run ends; ADOPT: at once, not where an epoch ends */
+    /* ADOPT */
+    uint64_t samples;
+    uint32_t chunk, shards; /* shards: the shell's */
+    /* WITHDRAW */
+    const struct mx_range *ranges;
+    uint32_t serial;      /* of the domain's withdrawals, from 1: the last that the run has taken */
+    /* REWIND, FORK: the state at `step`, as mx_run_save gives it */
+    const uint64_t *words;
+    size_t n_words;
+    uint32_t branch;      /* REWIND: which one this begins, from 1 */
+    uint32_t source;      /* FORK: the other run's number, the shell's */
     /* who and why: the shell's, opaque here, not terminated */
     const char *author, *why;
     uint32_t author_len, why_len;
@@ -101,8 +152,17 @@ struct mx_entry {
 enum mx_event_kind {
     MX_EV_REQUEST,  /* a trainer wants slots of `step` */
     MX_EV_FEEDBACK, /* a rank reports: entry's step, rank, world, mix_version, flags, losses, n */
-    MX_EV_SET,      /* an operator sets weights: entry's weights, author, why */
-    MX_EV_STOP,     /* an operator ends the run at the frontier: entry's author, why */
+    MX_EV_SET,      /* an operator sets weights: entry's weights; step: from which on, or 0 for as
+                       soon as can be */
+    MX_EV_STOP,     /* an operator ends the run at the frontier */
+    MX_EV_SKIP,     /* an operator passes steps over: entry's step, to */
+    MX_EV_ADOPT,    /* a domain has grown: entry's domain, samples, chunk, shards, flag */
+    MX_EV_WITHDRAW, /* samples are withdrawn: entry's domain, ranges, n, serial */
+    MX_EV_REWIND,   /* an operator goes back: entry's step, words, n_words, shares, from a run that
+                       mx_run_unwind and mx_run_unwound made of the whole journal. Only when frozen */
+    MX_EV_FREEZE,   /* until THAW or a REWIND's entry nothing is planned or asked to be appended; what
+                       is on its way still comes, and then the journal stands still */
+    MX_EV_THAW,     /* not heard while a REWIND's entry is on its way */
     MX_EV_TIMER,    /* the time asked for by an ARM effect has come */
 };
 
@@ -115,7 +175,7 @@ struct mx_event {
     uint64_t oldest;    /* REQUEST: the oldest step that the asker hasn't finished */
     uint32_t rank, world;
     uint32_t first, count; /* REQUEST: slots */
-    const struct mx_entry *entry;
+    const struct mx_entry *entry; /* commands: its author and why go into the journal's */
 };
 
 /* Why a request or a command is refused; the shell makes status and text of it. */
@@ -135,13 +195,27 @@ enum mx_verdict {
     MX_BAD_VERSION,      /* feedback: mix_version u[0] isn't the step's (never made yet) */
     MX_BAD_WEIGHTS,      /* SET: weight u[0] not finite, negative or of a closed domain; k: all 0 */
     MX_TOO_MANY_OPEN,    /* feedback: too many steps await ranks already */
-    MX_DUPLICATE,        /* feedback: this rank has reported this step */
+    MX_DUPLICATE,        /* feedback: this rank has reported this step. WITHDRAW: serial u[0] is
+                            taken already */
     MX_LATE,             /* feedback: the step was closed before */
+    MX_SKIPPED,          /* the step is passed over: u[0] the first after it that isn't */
+    MX_BEFORE_FORK,      /* the run begins with step u[0] */
+    MX_BAD_AT,           /* SET: step isn't at least u[0], or at most u[1] */
+    MX_TOO_MANY_MIXES,   /* SET: u[0] mixes are waiting for their steps, the most there can be */
+    MX_BAD_RANGE,        /* SKIP: not step < to <= u[0]; REWIND: step not in u[1] .. u[0] */
+    MX_TOO_MANY_SKIPS,   /* SKIP: u[0] ranges, the most there can be */
+    MX_CHANGING,         /* a command: the run is being made, frozen, or another change of its kind
+                            is being recorded: ask again */
+    MX_NOT_GROWN,        /* ADOPT: the domain has u[0] samples */
+    MX_TOO_MANY_CHANGES, /* ADOPT, WITHDRAW, REWIND: u[0] so far, the most that a run can keep */
+    MX_JOINED_TOO_OFTEN, /* ADOPT at once: u[0] times in this epoch, the most there can be */
+    MX_TOO_MUCH_GONE,    /* WITHDRAW, ADOPT: over half of the domain's u[0] samples would be gone */
 };
 
 enum mx_effect_kind {
     MX_FX_SERVE,    /* handle may have slots of `step` now: see mx_run_step */
-    MX_FX_HOLD,     /* keep handle; give its REQUEST again after the next apply */
+    MX_FX_HOLD,     /* keep handle; give its REQUEST again after the next apply or THAW */
+    MX_FX_AGAIN,    /* give handle's REQUEST again, once the other effects are carried out */
     MX_FX_REFUSE,   /* tell handle `verdict` */
     MX_FX_APPEND,   /* make `entry` durable, then mx_run_apply it; handle (0: none) waits for it */
     MX_FX_DROP,     /* steps >= `step` filled ahead are no longer right */
@@ -166,6 +240,7 @@ struct mx_effect {
 
 struct mx_effects {
     uint32_t n;
+    int counted; /* by mx_run_apply of a FEEDBACK: whether it was the first report of its rank */
     struct mx_effect fx[MX_EFFECTS_MAX];
 };
 
@@ -182,13 +257,37 @@ void mx_run_first_entry(struct mx_run *r, uint64_t wall_ms, struct mx_entry *ret
 
 /* Live (after mx_run_recovered or mx_run_first_entry): one event, the effects of it. */
 void mx_run_event(struct mx_run *r, const struct mx_event *ev, struct mx_effects *fx);
-/* A durable entry, in index order, live or in recovery. 0, or -1 if it can't follow what was
- * applied before (an index out of order, a wrong k): the run's journal is not to be trusted. */
-int mx_run_apply(struct mx_run *r, const struct mx_entry *e, uint64_t now_ms,
-                 struct mx_effects *fx);
-/* After the last recovered entry: the frontier is set to the reservation's end and what the fold
- * leaves to be done (a mix not yet made, timers) comes out as effects. */
-void mx_run_recovered(struct mx_run *r, uint64_t now_ms, uint64_t wall_ms, struct mx_effects *fx);
+enum mx_applied {
+    MX_APPLIED = 0,
+    MX_APPLY_ORDER = -1,  /* it can't follow what was applied before, or makes no sense */
+    MX_APPLY_DIGEST = -2, /* a step, planned again, isn't what was planned: mx_run_view's bad_step */
+};
+/* A durable entry, in index order, live or in recovery. If it isn't MX_APPLIED the run's journal is
+ * not to be trusted, and the run not to be used. In recovery the only effect is a SNAPSHOT that may
+ * not have become durable. */
+enum mx_applied mx_run_apply(struct mx_run *r, const struct mx_entry *e, uint64_t now_ms,
+                             struct mx_effects *fx);
+/* After the last recovered entry: the frontier moves to the reservation's end and what the fold
+ * leaves to be done (a mix not yet made, timers) comes out as effects. To be called until it gives
+ * 0: 1 means that a snapshot is to be taken on the way. */
+int mx_run_recovered(struct mx_run *r, uint64_t now_ms, uint64_t wall_ms, struct mx_effects *fx);
+
+/* ---- going back: on a run of its own, in recovery, never made live ---- */
+/* Whether the state that was just loaded will do to begin with: it holds nothing that a run that
+ * goes back to `step` leaves out. Else an older one does, or none. */
+int mx_run_unwinds(const struct mx_run *r, uint64_t step);
+/* Applies of an entry what a run that goes back to `step` keeps. As mx_run_apply. */
+enum mx_applied mx_run_unwind(struct mx_run *r, const struct mx_entry *e, uint64_t step);
+/* After the last entry: moves the frontier to `step`; mx_run_save then gives the REWIND's words and
+ * mx_run_view its shares. 0, or -1 if step was never planned, or if of what a domain was then too
+ * little would be left without the samples withdrawn since. */
+int mx_run_unwound(struct mx_run *r, uint64_t step);
+
+/* The first entry of a run that goes on from another's state: index 1. words as for a REWIND. */
+void mx_run_fork_entry(struct mx_run *r, uint64_t wall_ms, const struct mx_entry *from,
+                       struct mx_entry *ret);
+/* The largest lag for k domains. */
+uint32_t mx_run_lag_max(uint32_t k);
 
 /* What a planned step holds; pointers are good until the next call that changes the run. */
 struct mx_step {
@@ -205,15 +304,52 @@ enum mx_step_found { MX_STEP_HERE = 0, MX_STEP_OLD, MX_STEP_UNKNOWN };
  * of filling ahead. */
 enum mx_step_found mx_run_step(struct mx_run *r, uint64_t step, int ahead, struct mx_step *ret);
 
+/* The domains as they have become: k, with what they point to good until the next apply that
+ * changes them (mx_run_view's plan_changes then rises). */
+const struct mx_plan_domain *mx_run_domains(const struct mx_run *r);
+/* Withdrawals of a domain that the run has taken: the last one's serial. */
+uint32_t mx_run_withdrawn(const struct mx_run *r, uint32_t domain);
+/* Whether a domain can do without these ranges (rising, apart) as well, as it is, as it will have
+ * become, and with its first `grown` samples: half of them must stay, else looking for one to draw
+ * might not end. What a WITHDRAW is refused for otherwise, and its u[0]. */
+enum mx_verdict mx_run_spares(struct mx_run *r, uint32_t domain, const struct mx_range *ranges,
+                              uint32_t n, uint64_t grown, uint64_t *ret_most);
+/* The shards that the run knows the domain to have, also those not drawn from yet; 0 if it has not
+ * grown since the run's beginning. */
+uint32_t mx_run_shards(const struct mx_run *r, uint32_t domain);
+/* Whether a step is passed over; *ret: the first after it that isn't. */
+int mx_run_skipped(const struct mx_run *r, uint64_t step, uint64_t *ret);
+/* All that are passed over, as ranges of steps. */
+const struct mx_range *mx_run_skips(const struct mx_run *r, uint32_t *ret_n);
+/* In how many steps, from the frontier on and with the present shares, a domain will have reached
+ * its budget; UINT64_MAX for never. Integer arithmetic on expected numbers. */
+uint64_t mx_run_steps_left(struct mx_run *r, uint32_t domain);
+
+/* Where history took another way: of what was made before (mixes with a smaller version, entries
+ * with a smaller index) nothing holds from `step` on. Rising in step; the last begins the branch
+ * that is in force now. */
+struct mx_turn {
+    uint64_t step, version, index;
+};
+#define MX_TURNS_MAX 256u
+const struct mx_turn *mx_run_turns(const struct mx_run *r, uint32_t *ret_n);
+
 /* For stats; cheap. */
 struct mx_run_view {
     uint64_t frontier, reserved, end_step, applied; /* applied: index of the last entry */
-    uint64_t mix_version, mix_step;                 /* the latest mix and its first step */
+    uint64_t first_step;                            /* 0, or where a fork began */
+    uint64_t mix_version, mix_step;                 /* the mix in force at the frontier */
     uint64_t next_version, next_step;               /* a durable mix not in force yet, or 0 */
+    uint64_t versions;                              /* the highest version made */
+    uint64_t digest;                                /* rolling, of all steps before the frontier */
+    uint64_t bad_step;                              /* after MX_APPLY_DIGEST */
+    uint64_t plan_changes;
+    uint64_t consumed;                              /* lockstep: steps that the policy has taken */
+    uint32_t branch;                                /* rewinds so far */
     uint64_t steps_closed;                          /* whose feedback has been used */
     uint64_t last_closed;                           /* the last of them */
     uint64_t last_delay;                            /* steps from feedback to the mix it made */
-    uint64_t accepted, duplicates, late, quarantined, timeouts;
+    uint64_t accepted, duplicates, late, quarantined, timeouts, below_quorum;
     uint32_t open_steps;                            /* awaiting ranks */
     int stopped, exhausted;                         /* exhausted: domain + 1 */
     uint64_t exhausted_step;
@@ -231,9 +367,9 @@ size_t mx_run_save(const struct mx_run *r, uint64_t *words, size_t cap, uint64_t
 /* Into a run fresh from mx_run_init with the same config. 0, or -1 if the words are no such state:
  * then the run is to be made anew. */
 int mx_run_load(struct mx_run *r, const uint64_t *words, size_t n);
-/* Cursors (k) in saved words, for replaying old steps: the step they stand before, the version in
- * force there. 0 or -1. */
+/* Cursors (k) in saved words, for replaying old steps, the step they stand before and the last
+ * entry that the state holds. 0 or -1. */
 int mx_run_saved_cursors(const uint64_t *words, size_t n, uint32_t k, uint64_t *ret_step,
-                         uint64_t *ret_cursors);
+                         uint64_t *ret_applied, uint64_t *ret_cursors);
 
 #endif

@@ -3,8 +3,10 @@
  *
  * A step is open from its first durable report until all its ranks have reported or its time is
  * up. Then the policy gets the means over tokens, once; steps reach it in the order in which the
- * journal closes them. A step that closes without one usable loss is not shown to it: the last
- * good mix stays. A report that the journal holds but that fits no more (a duplicate that was
+ * journal closes them, or in lockstep strictly in their own: a closed step keeps its place until
+ * those before it are through, and until the mix that the last one made is durable. A step that
+ * closes without one usable loss, or with fewer reports than the quorum, is not shown to it: the
+ * last good mix stays. A report that the journal holds but that fits no more (a duplicate that was
  * being appended at the same time, a step closed meanwhile) changes nothing, live and in recovery
  * alike; so a repeat may be acknowledged as soon as it is durable itself. */
 #include "daemon/core/run_state.h"
@@ -82,6 +84,16 @@ struct mx_open_step *mx_run_find_open(struct mx_run *r, uint64_t step)
     return NULL;
 }
 
+static void clear_open(const struct mx_run *r, struct mx_open_step *o, uint32_t world)
+{
+    o->world = world;
+    o->reported = 0;
+    memset(o->ranks, 0, ((size_t)world + 63) / 64 * sizeof *o->ranks);
+    memset(o->loss, 0, r->k * sizeof *o->loss);
+    memset(o->tokens, 0, r->k * sizeof *o->tokens);
+    memset(o->samples, 0, r->k * sizeof *o->samples);
+}
+
 struct mx_open_step *mx_run_open(struct mx_run *r, uint64_t step, uint32_t world)
 {
     struct mx_open_step *o = r->open;
@@ -91,24 +103,34 @@ struct mx_open_step *mx_run_open(struct mx_run *r, uint64_t step, uint32_t world
         MX_CORE_REQUIRE(o < r->open + r->open_cap);
     }
     o->step = step;
-    o->world = world;
-    o->reported = 0;
     o->used = 1;
+    o->closed = 0;
     o->close_pending = 0;
-    memset(o->ranks, 0, ((size_t)world + 63) / 64 * sizeof *o->ranks);
-    memset(o->loss, 0, r->k * sizeof *o->loss);
-    memset(o->tokens, 0, r->k * sizeof *o->tokens);
-    memset(o->samples, 0, r->k * sizeof *o->samples);
+    clear_open(r, o, world);
     r->open_count++;
     return o;
 }
 
-/* Ends a step: the policy learns what was reported of it. */
-static void close_step(struct mx_run *r, struct mx_open_step *o)
+static void drop_open(struct mx_run *r, struct mx_open_step *o)
+{
+    o->used = 0;
+    r->open_count--;
+}
+
+static int below_quorum(const struct mx_run *r, const struct mx_open_step *o)
+{
+    return (double)o->reported < r->c.quorum * (double)o->world;
+}
+
+/* The policy learns what was reported of a step. */
+static void show(struct mx_run *r, const struct mx_open_step *o)
 {
     const struct mx_policy_ops *policy = r->c.policy;
     uint32_t n = 0;
 
+    if (below_quorum(r, o)) {
+        return;
+    }
     for (uint32_t i = 0; i < r->k; i++) {
         if (o->tokens[i] > 0) {
             r->stats[n] = (struct mx_domain_stats){
@@ -123,31 +145,94 @@ static void close_step(struct mx_run *r, struct mx_open_step *o)
         memcpy(r->weight_buffer, r->weights, r->k * sizeof *r->weights);
         policy->on_train(r->policy_state, r->k, r->c.params, o->step + 1, r->stats, n);
         policy->weights(r->policy_state, r->k, r->weights);
-        r->policy_wanted |=
-            memcmp(r->weight_buffer, r->weights, r->k * sizeof *r->weights) != 0;
-    }
-    mark_closed(r, o->step, o->reported == o->world);
-    r->steps_closed++;
-    r->last_closed = o->step;
-    o->used = 0;
-    r->open_count--;
-}
-
-/* Two reports in flight may both open a step when there is room for one: the oldest gives way. */
-static void make_room(struct mx_run *r)
-{
-    struct mx_open_step *oldest = &r->open[0];
-
-    if (r->open_count < r->open_cap) {
-        return;
-    }
-    for (uint32_t i = 1; i < r->open_cap; i++) {
-        if (r->open[i].step < oldest->step) {
-            oldest = &r->open[i];
+        if (memcmp(r->weight_buffer, r->weights, r->k * sizeof *r->weights) != 0) {
+            r->policy_wanted = 1;
+            r->last_moved = o->step;
         }
     }
-    r->timeouts++;
-    close_step(r, oldest);
+}
+
+int mx_run_owes_mix(const struct mx_run *r, uint64_t *ret)
+{
+    *ret = r->consumed + r->c.lag - 1;
+    return r->c.lag > 0 && r->policy_wanted;
+}
+
+void mx_run_consume(struct mx_run *r)
+{
+    while (r->c.lag > 0 && !r->policy_wanted) {
+        struct mx_open_step *o;
+
+        if (mx_run_skipped(r, r->consumed, &r->consumed)) {
+            continue;
+        }
+        o = mx_run_find_open(r, r->consumed);
+        if (o == NULL && r->consumed < r->first_step) {
+            r->consumed++; /* nobody reports it any more: see mx_run_close_open */
+            continue;
+        }
+        if (o == NULL || !o->closed) {
+            return;
+        }
+        show(r, o);
+        drop_open(r, o);
+        r->consumed++;
+    }
+}
+
+/* Ends a step. */
+static void close_step(struct mx_run *r, struct mx_open_step *o)
+{
+    mark_closed(r, o->step, o->reported == o->world);
+    r->steps_closed++;
+    r->below_quorum += (uint64_t)below_quorum(r, o);
+    r->last_closed = o->step;
+    o->closed = 1;
+    if (r->c.lag == 0) {
+        show(r, o);
+        drop_open(r, o);
+    } else {
+        mx_run_consume(r);
+    }
+}
+
+void mx_run_skip_open(struct mx_run *r, uint64_t from, uint64_t to)
+{
+    for (uint32_t i = 0; i < r->open_cap; i++) {
+        struct mx_open_step *o = &r->open[i];
+
+        if (o->used && o->step >= from && o->step < to) {
+            mark_closed(r, o->step, 0);
+            drop_open(r, o);
+        }
+    }
+    mx_run_consume(r);
+}
+
+/* Ends the oldest step that waits for reports, with those that it has. Whether there was one. */
+static int close_oldest(struct mx_run *r)
+{
+    struct mx_open_step *oldest = NULL;
+
+    for (uint32_t i = 0; i < r->open_cap; i++) {
+        struct mx_open_step *o = &r->open[i];
+
+        if (o->used && !o->closed && (oldest == NULL || o->step < oldest->step)) {
+            oldest = o;
+        }
+    }
+    if (oldest != NULL) {
+        r->timeouts++;
+        close_step(r, oldest);
+    }
+    return oldest != NULL;
+}
+
+void mx_run_close_open(struct mx_run *r)
+{
+    while (close_oldest(r)) {
+    }
+    mx_run_consume(r);
 }
 
 /* ---- events --------------------------------------------------------------------------------- */
@@ -168,8 +253,20 @@ static int wrong_version(const struct mx_run *r, const struct mx_entry *e)
 {
     uint64_t planned = mx_run_version_of(r, e->step);
 
-    return e->mix_version > r->mixes[r->mix_count - 1].version ||
+    for (uint32_t i = 0; i < r->n_turns && e->mix_version != 0; i++) { /* of another branch */
+        if ((e->step >= r->turns[i].step) != (e->mix_version >= r->turns[i].version)) {
+            return 1;
+        }
+    }
+    return e->mix_version > r->versions ||
            (e->mix_version != 0 && planned != 0 && e->mix_version != planned);
+}
+
+/* Trainers that came back in another number report a step which the others left half reported: what
+ * they say replaces it, if they are the ones that ask for batches now. */
+static int world_changed(const struct mx_run *r, const struct mx_open_step *o, uint32_t world)
+{
+    return o->world != world && world == r->trainers_world;
 }
 
 /* Whether a report can't be taken, told in fx. */
@@ -177,6 +274,7 @@ static int refused(struct mx_run *r, const struct mx_event *ev, struct mx_effect
 {
     const struct mx_entry *e = ev->entry;
     const struct mx_open_step *o;
+    uint64_t skip;
     uint32_t bad;
 
     if (e->world == 0 || e->world > MX_WORLD_MAX || e->rank >= e->world) {
@@ -185,6 +283,14 @@ static int refused(struct mx_run *r, const struct mx_event *ev, struct mx_effect
     }
     if (e->step >= r->frontier) {
         mx_run_refuse(fx, ev->handle, MX_NOT_SERVED, r->frontier);
+        return 1;
+    }
+    if (e->step < r->first_step) {
+        mx_run_refuse(fx, ev->handle, MX_BEFORE_FORK, r->first_step);
+        return 1;
+    }
+    if (mx_run_skipped(r, e->step, &skip)) {
+        mx_run_refuse(fx, ev->handle, MX_SKIPPED, skip);
         return 1;
     }
     bad = check_domains(r, e->losses, e->n);
@@ -197,6 +303,7 @@ static int refused(struct mx_run *r, const struct mx_event *ev, struct mx_effect
         return 1;
     }
     o = mx_run_find_open(r, e->step);
+    o = o != NULL && o->closed ? NULL : o; /* it only waits for its turn */
     if (o == NULL && is_complete(r, e->step)) {
         r->duplicates++;
         mx_run_refuse(fx, ev->handle, MX_DUPLICATE, 0);
@@ -205,9 +312,9 @@ static int refused(struct mx_run *r, const struct mx_event *ev, struct mx_effect
         mx_run_refuse(fx, ev->handle, MX_LATE, 0);
     } else if (o == NULL && r->open_count == r->open_cap) {
         mx_run_refuse(fx, ev->handle, MX_TOO_MANY_OPEN, r->open_cap);
-    } else if (o != NULL && o->world != e->world) {
+    } else if (o != NULL && o->world != e->world && !world_changed(r, o, e->world)) {
         mx_run_refuse(fx, ev->handle, MX_BAD_WORLD, o->world);
-    } else if (o != NULL && bit_get(o->ranks, e->rank)) {
+    } else if (o != NULL && o->world == e->world && bit_get(o->ranks, e->rank)) {
         r->duplicates++;
         mx_run_refuse(fx, ev->handle, MX_DUPLICATE, 0);
     } else {
@@ -258,7 +365,7 @@ void mx_run_on_timer(struct mx_run *r, const struct mx_event *ev, struct mx_effe
     for (uint32_t i = 0; i < r->open_cap && asked < CLOSES_MAX; i++) {
         struct mx_open_step *o = &r->open[i];
 
-        if (o->used && !o->close_pending && o->deadline_ms <= ev->now_ms) {
+        if (o->used && !o->closed && !o->close_pending && o->deadline_ms <= ev->now_ms) {
             mx_run_append(r, fx, 0, MX_ENTRY_CLOSE)->step = o->step;
             o->close_pending = 1;
             asked++;
@@ -274,7 +381,7 @@ void mx_run_want_timer(struct mx_run *r, struct mx_effects *fx)
     for (uint32_t i = 0; i < r->open_cap; i++) {
         const struct mx_open_step *o = &r->open[i];
 
-        if (o->used && !o->close_pending && o->deadline_ms < next) {
+        if (o->used && !o->closed && !o->close_pending && o->deadline_ms < next) {
             next = o->deadline_ms;
         }
     }
@@ -288,6 +395,9 @@ static uint64_t deadline(const struct mx_run *r, uint64_t now_ms)
 {
     uint64_t most = MX_NEVER - 1 - now_ms;
 
+    if (r->c.feedback_timeout_ms == MX_NEVER) {
+        return MX_NEVER;
+    }
     return now_ms + (r->c.feedback_timeout_ms < most ? r->c.feedback_timeout_ms : most);
 }
 
@@ -315,25 +425,36 @@ static int summable(const struct mx_entry *e)
     return 1;
 }
 
-int mx_run_feedback_apply(struct mx_run *r, const struct mx_entry *e, uint64_t now_ms)
+int mx_run_feedback_apply(struct mx_run *r, const struct mx_entry *e, uint64_t now_ms,
+                          struct mx_effects *fx)
 {
     struct mx_open_step *o;
+    uint64_t skip;
 
     if (e->world == 0 || e->world > MX_WORLD_MAX || e->rank >= e->world ||
-        e->step > MX_STEP_MAX || check_domains(r, e->losses, e->n) < e->n || !summable(e)) {
+        e->step >= r->frontier || e->step < r->first_step ||
+        check_domains(r, e->losses, e->n) < e->n || !summable(e)) {
         return -1;
     }
     o = mx_run_find_open(r, e->step);
-    if (o == NULL && is_closed(r, e->step)) {
+    if (o != NULL ? o->closed
+                  : is_closed(r, e->step) || mx_run_skipped(r, e->step, &skip) ||
+                        e->step < r->consumed) {
         r->late++;
         return 0;
     }
     if (o == NULL) {
-        make_room(r);
+        /* Two in flight may both open a step when there is room for one: the oldest gives way. */
+        if (r->open_count == r->open_cap) {
+            (void)close_oldest(r);
+        }
         o = mx_run_open(r, e->step, e->world);
         o->deadline_ms = deadline(r, now_ms);
     }
-    if (o->world != e->world || bit_get(o->ranks, e->rank)) {
+    if (o->world != e->world) {
+        clear_open(r, o, e->world); /* see world_changed */
+    }
+    if (bit_get(o->ranks, e->rank)) {
         r->duplicates++;
         return 0;
     }
@@ -347,6 +468,7 @@ int mx_run_feedback_apply(struct mx_run *r, const struct mx_entry *e, uint64_t n
     bit_put(o->ranks, e->rank, 1);
     o->reported++;
     r->accepted++;
+    fx->counted = 1;
     if (o->reported == o->world) {
         close_step(r, o);
     }
@@ -357,7 +479,7 @@ void mx_run_close_apply(struct mx_run *r, const struct mx_entry *e)
 {
     struct mx_open_step *o = mx_run_find_open(r, e->step);
 
-    if (o != NULL) {
+    if (o != NULL && !o->closed) {
         r->timeouts++;
         close_step(r, o);
     }

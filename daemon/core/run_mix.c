@@ -1,10 +1,10 @@
 /* run_mix.c - how mixes come about: from the policy's weights or an operator's, through limits,
  * into the journal. See run.h. Knows nothing of requests or of ranks.
  *
- * What is wanted is part of the fold, so that a crash between a cause and its mix loses nothing.
- * An operator's weights are always made into a mix of their own, even while another one is being
- * appended. They become the prior of a policy that doesn't adapt; one that does keeps what it has
- * learned, and its next change goes on from there. */
+ * That the policy wants a mix is part of the fold, so that a crash between a cause and its mix
+ * loses nothing. An operator's weights are a mix of their own: the SET entry holds its shares. They
+ * become the prior of a policy that doesn't adapt; one that does keeps what it has learned, and its
+ * next change goes on from there. */
 #include "daemon/core/run_state.h"
 
 #include <math.h>
@@ -25,29 +25,29 @@ void mx_run_shares(struct mx_run *r, const double *weights, uint64_t *ret_shares
     mx_shares_quantise(projected, r->k, ret_shares, r->share_scratch);
 }
 
-/* Takes the first mix away; its memory goes to the end of the table. */
-static void drop_first(struct mx_run *r)
+uint32_t mx_run_lag_max(uint32_t k)
 {
-    uint64_t *shares = r->mixes[0].shares;
+    uint32_t open = mx_run_open_cap(k) / 2, mixes = mx_run_mix_cap(k) / 2;
 
-    memmove(r->mixes, r->mixes + 1, (r->mix_cap - 1) * sizeof r->mixes[0]);
-    r->mixes[r->mix_cap - 1].shares = shares;
-    r->mix_count--;
+    return open < mixes ? open : mixes;
 }
 
 void mx_run_trim_mixes(struct mx_run *r)
 {
     while (r->mix_count > 1 && r->mixes[1].from <= r->frontier) {
-        drop_first(r);
+        struct mx_known_mix first = r->mixes[0];
+
+        memmove(r->mixes, r->mixes + 1, (r->mix_cap - 1) * sizeof r->mixes[0]);
+        r->mixes[r->mix_cap - 1] = first; /* its memory is for another */
+        r->mix_count--;
     }
 }
 
-/* Adds a mix after all others, or over the last if it starts at the same step. When the table is
- * full (in a recovery alone) the frontier moves to where the second mix starts: no later entry can
- * change a step before that. */
-int mx_run_add_mix(struct mx_run *r, uint64_t from, uint64_t version, const uint64_t *shares)
+/* Puts a mix into its place among the others, or over the one that has it. */
+int mx_run_add_mix(struct mx_run *r, uint64_t from, int set, uint64_t version,
+                   const uint64_t *shares)
 {
-    struct mx_known_mix *m;
+    uint32_t at;
     uint64_t sum = 0;
 
     for (uint32_t i = 0; i < r->k; i++) {
@@ -56,45 +56,83 @@ int mx_run_add_mix(struct mx_run *r, uint64_t from, uint64_t version, const uint
         }
         sum += shares[i];
     }
-    if (sum != MX_SHARE_ONE || from < r->frontier) {
+    if (sum != MX_SHARE_ONE || from < r->frontier || from > MX_STEP_MAX * 2) {
         return -1;
     }
     mx_run_trim_mixes(r);
-    if (r->mix_count > 0 && r->mixes[r->mix_count - 1].from == from) {
-        r->mix_count--;
-    } else if (r->mix_count == r->mix_cap) {
-        if (mx_run_advance(r, r->mixes[1].from) < 0) {
-            drop_first(r);
-        } else {
-            r->mix_count--; /* a domain is exhausted before that: no later mix is ever in force */
+    for (at = r->mix_count; at > 0; at--) {
+        const struct mx_known_mix *m = &r->mixes[at - 1];
+
+        if (m->from < from || (m->from == from && m->set <= set)) {
+            break;
         }
     }
-    m = &r->mixes[r->mix_count++];
-    m->from = from;
-    m->version = version;
-    memcpy(m->shares, shares, r->k * sizeof *shares);
+    if (at > 0 && r->mixes[at - 1].from == from && r->mixes[at - 1].set == set) {
+        at--;
+    } else {
+        struct mx_known_mix last;
+
+        if (r->mix_count == r->mix_cap) {
+            return -1;
+        }
+        last = r->mixes[r->mix_count];
+        memmove(r->mixes + at + 1, r->mixes + at, (r->mix_count - at) * sizeof last);
+        r->mixes[at] = last;
+        r->mix_count++;
+    }
+    r->mixes[at].from = from;
+    r->mixes[at].set = set;
+    r->mixes[at].version = version;
+    memcpy(r->mixes[at].shares, shares, r->k * sizeof *shares);
+    if (r->versions < version) {
+        r->versions = version;
+    }
     return 0;
+}
+
+/* The step from which a mix by feedback would be in force now. */
+static uint64_t next_from(const struct mx_run *r)
+{
+    uint64_t from = r->frontier + r->c.lead, owed;
+
+    if (r->c.lag > 0) {
+        (void)mx_run_owes_mix(r, &owed);
+        return owed;
+    }
+    for (uint32_t i = 0; i < r->mix_count; i++) {
+        if (!r->mixes[i].set && r->mixes[i].from > from) {
+            from = r->mixes[i].from;
+        }
+    }
+    for (uint32_t i = 0; i < r->mix_count; i++) { /* rising: behind an operator's for that step */
+        from += r->mixes[i].set && r->mixes[i].from == from;
+    }
+    return from;
+}
+
+static int latest_is(const struct mx_run *r, uint64_t from, const uint64_t *shares)
+{
+    return memcmp(mx_run_mix_of(r, from)->shares, shares, r->k * sizeof *shares) == 0;
 }
 
 void mx_run_want_mix(struct mx_run *r, struct mx_effects *fx)
 {
-    const struct mx_known_mix *latest = &r->mixes[r->mix_count - 1];
-    uint64_t from = r->frontier + r->c.lead;
+    uint64_t from;
     struct mx_entry *e;
 
     r->mix_waiting = 0;
-    from = from > latest->from ? from : latest->from;
-    if (r->pending_mix != MX_NEVER || from >= mx_run_limit(r) || from >= mx_run_barrier(r)) {
-        return; /* one at a time; and none that no step would ever be planned under */
+    if (!r->policy_wanted || !r->created) {
+        return;
     }
-    if (r->set_wanted) {
-        memcpy(r->want_shares, r->set_shares, r->k * sizeof *r->want_shares);
-    } else if (r->policy_wanted) {
-        mx_run_shares(r, r->weights, r->want_shares);
-        if (memcmp(r->want_shares, latest->shares, r->k * sizeof *r->want_shares) == 0) {
-            return;
-        }
-    } else {
+    from = next_from(r);
+    /* One at a time, none that no step would ever be planned under, and none past what may yet
+     * change; in lockstep the barrier is this mix itself. */
+    if (r->pending_mix != MX_NEVER || from >= mx_run_limit(r) ||
+        (r->c.lag == 0 && from >= mx_run_barrier(r))) {
+        return;
+    }
+    mx_run_shares(r, r->weights, r->want_shares);
+    if (r->c.lag == 0 && latest_is(r, from, r->want_shares)) {
         return;
     }
     mx_run_trim_mixes(r);
@@ -104,32 +142,27 @@ void mx_run_want_mix(struct mx_run *r, struct mx_effects *fx)
     }
     e = mx_run_append(r, fx, 0, MX_ENTRY_MIX);
     e->step = from;
-    e->mix_version = r->mixes[r->mix_count - 1].version + 1;
+    e->mix_version = ++r->versions_asked;
     e->shares = r->want_shares;
-    e->n = r->k;
-    e->cause = r->set_wanted ? MX_CAUSE_OPERATOR : MX_CAUSE_FEEDBACK;
-    e->cause_step = r->set_wanted ? 0 : r->last_closed;
+    e->cause = MX_CAUSE_FEEDBACK;
+    e->cause_step = r->c.lag > 0 ? r->consumed - 1 : r->last_moved;
     r->pending_mix = from;
 }
 
 int mx_run_mix_apply(struct mx_run *r, const struct mx_entry *e, struct mx_effects *fx)
 {
-    const struct mx_known_mix *latest = &r->mixes[r->mix_count - 1];
-
-    if (e->n != r->k || e->mix_version != latest->version + 1 || e->step < latest->from ||
-        e->step > MX_STEP_MAX * 2 ||
-        mx_run_add_mix(r, e->step, e->mix_version, e->shares) != 0) {
+    if (e->mix_version <= r->versions ||
+        mx_run_add_mix(r, e->step, 0, e->mix_version, e->shares) != 0) {
         return -1;
     }
     r->pending_mix = MX_NEVER;
-    if (e->cause == MX_CAUSE_OPERATOR) {
-        /* Weights that were set while the mix was being appended are for the next one. */
-        r->set_wanted = r->set_wanted &&
-                        memcmp(e->shares, r->set_shares, r->k * sizeof *e->shares) != 0;
+    r->last_delay = e->step > e->cause_step ? e->step - e->cause_step : 0;
+    if (r->c.lag > 0) {
+        r->policy_wanted = 0;
+        mx_run_consume(r);
     } else {
-        /* Steps that were closed while the mix was being appended are for the next one. */
-        r->policy_wanted = r->policy_wanted && e->cause_step != r->last_closed;
-        r->last_delay = e->step > e->cause_step ? e->step - e->cause_step : 0;
+        /* What steps closed while the mix was being appended have moved is for the next one. */
+        r->policy_wanted = r->policy_wanted && e->cause_step != r->last_moved;
     }
     if (mx_run_truncate(r, e->step) && r->live) {
         mx_run_push(fx, MX_FX_DROP, 0)->step = e->step;
@@ -175,40 +208,77 @@ static void normalise(const double *w, uint32_t k, double *ret)
     }
 }
 
-void mx_run_on_set(struct mx_run *r, const struct mx_event *ev, struct mx_effects *fx)
+/* Mixes by feedback keep as many places as they can need. */
+static uint32_t sets_max(const struct mx_run *r)
 {
+    return r->mix_cap - 2 - r->c.lag;
+}
+
+/* Whether the weights can't be set from that step on, told in fx. */
+static int refused_set(struct mx_run *r, const struct mx_event *ev, uint64_t from,
+                       struct mx_effects *fx)
+{
+    const struct mx_entry *e = ev->entry;
     int all_zero;
-    uint32_t bad = check_weights(r, ev->entry->weights, ev->entry->n, &all_zero);
-    struct mx_entry *e;
+    uint32_t bad = check_weights(r, e->weights, r->k, &all_zero);
+    struct mx_effect *f;
 
     if (bad != r->k || all_zero) {
         mx_run_refuse(fx, ev->handle, MX_BAD_WEIGHTS, bad);
-        return;
+    } else if (from < r->frontier + r->c.lead || from < r->frontier || from > MX_STEP_MAX) {
+        f = mx_run_refuse(fx, ev->handle, MX_BAD_AT, r->frontier + r->c.lead);
+        f->u[1] = MX_STEP_MAX;
+    } else if (r->mix_count + r->pending_sets >= sets_max(r)) {
+        mx_run_refuse(fx, ev->handle, MX_TOO_MANY_MIXES, r->mix_count + r->pending_sets);
+    } else {
+        return 0;
     }
-    e = mx_run_append(r, fx, ev->handle, MX_ENTRY_SET);
-    memcpy(r->weight_buffer, ev->entry->weights, r->k * sizeof *r->weight_buffer);
-    e->weights = r->weight_buffer;
-    e->n = r->k;
-    e->author = ev->entry->author;
-    e->author_len = ev->entry->author_len;
-    e->why = ev->entry->why;
-    e->why_len = ev->entry->why_len;
+    return 1;
 }
 
-int mx_run_set_apply(struct mx_run *r, const struct mx_entry *e)
+void mx_run_on_set(struct mx_run *r, const struct mx_event *ev, struct mx_effects *fx)
+{
+    uint64_t from = ev->entry->step > 0 ? ev->entry->step : r->frontier + r->c.lead;
+    struct mx_entry *e;
+
+    mx_run_trim_mixes(r);
+    if (refused_set(r, ev, from, fx)) {
+        return;
+    }
+    memcpy(r->weight_buffer, ev->entry->weights, r->k * sizeof *r->weight_buffer);
+    mx_run_shares(r, r->weight_buffer, r->want_shares);
+    e = mx_run_append(r, fx, ev->handle, MX_ENTRY_SET);
+    e->step = from;
+    e->mix_version = ++r->versions_asked;
+    e->weights = r->weight_buffer;
+    e->shares = r->want_shares;
+    e->cause = MX_CAUSE_OPERATOR;
+    mx_run_copy_author(e, ev->entry);
+    r->pending_sets++;
+    r->pending_set = r->pending_set < from ? r->pending_set : from;
+}
+
+int mx_run_set_apply(struct mx_run *r, const struct mx_entry *e, struct mx_effects *fx)
 {
     int all_zero;
 
-    if (check_weights(r, e->weights, e->n, &all_zero) != r->k || all_zero) {
+    if (check_weights(r, e->weights, r->k, &all_zero) != r->k || all_zero ||
+        e->mix_version <= r->versions ||
+        mx_run_add_mix(r, e->step, 1, e->mix_version, e->shares) != 0) {
         return -1;
     }
-    normalise(e->weights, r->k, r->weight_buffer);
+    if (r->live && --r->pending_sets == 0) {
+        r->pending_set = MX_NEVER;
+    }
     if (!r->c.policy->adapts) {
+        normalise(e->weights, r->k, r->weight_buffer);
         r->c.policy->init(r->policy_state, r->k, r->weight_buffer, r->c.params);
         r->c.policy->weights(r->policy_state, r->k, r->weights);
+    } else if (r->c.lag == 0) {
+        r->policy_wanted = 0; /* what it has learned so far gives way */
     }
-    mx_run_shares(r, r->weight_buffer, r->set_shares);
-    r->set_wanted = 1;
-    r->policy_wanted = 0;
+    if (mx_run_truncate(r, e->step) && r->live) {
+        mx_run_push(fx, MX_FX_DROP, 0)->step = e->step;
+    }
     return 0;
 }

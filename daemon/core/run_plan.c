@@ -1,15 +1,23 @@
 /* run_plan.c - the planned steps of a run: a ring of records and the frontier in it. See run.h.
  * Knows nothing of requests or feedback.
  *
- * A record is words: the mix's version, k cursors before the step, then k + 1 running sums of 32
- * bits. Steps from the frontier on are on trial: the same records, but a new mix may take them. */
+ * A record is words: the mix's version, the digest of all steps before it, k cursors before it,
+ * then k + 1 running sums of 32 bits. Steps from the frontier on are on trial: the same records,
+ * but a new mix may take them.
+ *
+ * The digest of a step goes on from that of the step before. It holds the step's number, version,
+ * cursors and counts, and what lies in one of its slots, which the digest itself picks: so the
+ * shuffles are under watch as well, at the price of one look-up. */
 #include "daemon/core/run_state.h"
 
 #include <string.h>
 
+/* Words of a record before its cursors. */
+#define CURSORS_AT 2u
+
 size_t mx_run_record_words(uint32_t k)
 {
-    return 1 + (size_t)k + ((size_t)k + 2) / 2;
+    return CURSORS_AT + (size_t)k + ((size_t)k + 2) / 2;
 }
 
 uint32_t mx_run_ring_cap(uint32_t k)
@@ -26,7 +34,7 @@ static uint64_t *record_of(const struct mx_run *r, uint64_t step)
 
 static uint32_t *prefix_of(const struct mx_run *r, uint64_t *record)
 {
-    return (uint32_t *)(void *)(record + 1 + r->k);
+    return (uint32_t *)(void *)(record + CURSORS_AT + r->k);
 }
 
 void mx_run_plan_reset(struct mx_run *r, uint64_t step)
@@ -34,6 +42,8 @@ void mx_run_plan_reset(struct mx_run *r, uint64_t step)
     r->frontier = step;
     r->ring_low = step;
     r->ring_end = step;
+    r->digest_low = step;
+    r->digest_asked = step;
 }
 
 const struct mx_known_mix *mx_run_mix_of(const struct mx_run *r, uint64_t step)
@@ -46,6 +56,86 @@ const struct mx_known_mix *mx_run_mix_of(const struct mx_run *r, uint64_t step)
     MX_CORE_REQUIRE(i > 0);
     return &r->mixes[i - 1];
 }
+
+/* ---- digests -------------------------------------------------------------------------------- */
+
+uint64_t mx_run_first_digest(const struct mx_run *r)
+{
+    const struct mx_plan_spec *p = &r->c.plan;
+    struct mx_digest d;
+
+    mx_digest_begin(&d, 0);
+    mx_digest_word(&d, p->seed);
+    mx_digest_word(&d, (uint64_t)p->batch << 32 | p->block);
+    mx_digest_word(&d, (uint64_t)p->k << 32 | (uint64_t)p->sampling);
+    for (uint32_t i = 0; i < p->k; i++) {
+        const struct mx_plan_domain *m = &p->domains[i];
+
+        mx_digest_word(&d, m->samples);
+        mx_digest_word(&d, (uint64_t)m->chunk << 32 | m->window);
+        mx_digest_word(&d, (uint64_t)m->takes_below << 32 | (uint64_t)m->on_exhausted);
+    }
+    return mx_digest_end(&d);
+}
+
+static uint64_t digest_step(const struct mx_run *r, uint64_t step, const uint64_t *record,
+                            const uint32_t *prefix)
+{
+    struct mx_plan_item item;
+    struct mx_digest d;
+
+    mx_plan_items(&r->c.plan, step, record + CURSORS_AT, prefix,
+                  (uint32_t)(record[1] % r->c.plan.batch), 1, &item);
+    mx_digest_begin(&d, record[1]);
+    mx_digest_word(&d, step);
+    mx_digest_word(&d, record[0]);
+    mx_digest_words(&d, record + CURSORS_AT, r->k);
+    for (uint32_t i = 0; i < r->k; i += 2) {
+        mx_digest_word(&d, (uint64_t)prefix[i + 1] << 32 | (i + 2 <= r->k ? prefix[i + 2] : 0));
+    }
+    mx_digest_word(&d, item.sample);
+    mx_digest_word(&d, (uint64_t)item.domain << 32 | item.epoch);
+    return mx_digest_end(&d);
+}
+
+void mx_run_digest_change(struct mx_run *r, const uint64_t *words, size_t n)
+{
+    struct mx_digest d;
+
+    MX_CORE_REQUIRE(r->frontier == r->ring_end);
+    mx_digest_begin(&d, r->tail_digest);
+    mx_digest_words(&d, words, n);
+    r->tail_digest = mx_digest_end(&d);
+}
+
+uint64_t mx_run_digest(const struct mx_run *r)
+{
+    return r->frontier == r->ring_end ? r->tail_digest : record_of(r, r->frontier)[1];
+}
+
+int mx_run_digests_hold(struct mx_run *r, const struct mx_entry *e)
+{
+    if (e->n > MX_DIGESTS || e->digest_from > MX_STEP_MAX || e->digest_from + e->n > r->frontier) {
+        r->bad_step = e->digest_from;
+        return 0;
+    }
+    for (uint32_t i = 0; i < e->n; i++) {
+        uint64_t step = e->digest_from + i;
+
+        /* Those before digest_low were planned by whoever made the snapshot. */
+        if (step >= r->digest_low && step + MX_DIGESTS >= r->frontier &&
+            r->digests[step % MX_DIGESTS] != e->digests[i]) {
+            r->bad_step = step;
+            return 0;
+        }
+    }
+    if (r->digest_asked < e->digest_from + e->n) {
+        r->digest_asked = e->digest_from + e->n;
+    }
+    return 1;
+}
+
+/* ---- planning ------------------------------------------------------------------------------- */
 
 /* Plans the step at the ring's end. -1, or the domain that stops it; then nothing has changed. */
 static int64_t plan_next(struct mx_run *r)
@@ -63,13 +153,15 @@ static int64_t plan_next(struct mx_run *r)
         r->ring_low++;
     }
     record[0] = mix->version;
-    memcpy(record + 1, r->tail, r->k * sizeof *r->tail);
+    record[1] = r->tail_digest;
+    memcpy(record + CURSORS_AT, r->tail, r->k * sizeof *r->tail);
     prefix[0] = 0;
     for (uint32_t i = 0; i < r->k; i++) {
         prefix[i + 1] = prefix[i] + r->counts[i];
-        r->tail[i] += r->counts[i];
     }
     MX_CORE_REQUIRE(prefix[r->k] == r->c.plan.batch);
+    mx_plan_move(&r->c.plan, r->counts, r->tail);
+    r->tail_digest = digest_step(r, r->ring_end, record, prefix);
     r->ring_end++;
     return -1;
 }
@@ -85,6 +177,7 @@ int64_t mx_run_advance(struct mx_run *r, uint64_t step)
             }
         }
         r->frontier++;
+        r->digests[(r->frontier - 1) % MX_DIGESTS] = mx_run_digest(r);
     }
     return -1;
 }
@@ -95,14 +188,15 @@ int mx_run_truncate(struct mx_run *r, uint64_t step)
     if (r->ring_end <= step) {
         return 0;
     }
-    memcpy(r->tail, record_of(r, step) + 1, r->k * sizeof *r->tail);
+    memcpy(r->tail, record_of(r, step) + CURSORS_AT, r->k * sizeof *r->tail);
+    r->tail_digest = record_of(r, step)[1];
     r->ring_end = step;
     return 1;
 }
 
 const uint64_t *mx_run_cursors(const struct mx_run *r)
 {
-    return r->frontier == r->ring_end ? r->tail : record_of(r, r->frontier) + 1;
+    return r->frontier == r->ring_end ? r->tail : record_of(r, r->frontier) + CURSORS_AT;
 }
 
 uint64_t mx_run_version_of(const struct mx_run *r, uint64_t step)
@@ -136,6 +230,6 @@ enum mx_step_found mx_run_step(struct mx_run *r, uint64_t step, int ahead, struc
         return MX_STEP_UNKNOWN;
     }
     record = record_of(r, step);
-    *ret = (struct mx_step){step, record[0], record + 1, prefix_of(r, record)};
+    *ret = (struct mx_step){step, record[0], record + CURSORS_AT, prefix_of(r, record)};
     return MX_STEP_HERE;
 }

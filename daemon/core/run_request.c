@@ -61,26 +61,49 @@ static void size_reserve(struct mx_run *r)
     r->reserve_ms = r->now_ms;
 }
 
+/* The digests of the steps planned since the last RESERVE go with the next one. */
+static void give_digests(struct mx_run *r, struct mx_entry *e)
+{
+    uint64_t from = r->digest_asked > r->digest_low ? r->digest_asked : r->digest_low;
+
+    MX_CORE_REQUIRE(r->frontier - from <= MX_DIGESTS);
+    for (uint64_t step = from; step < r->frontier; step++) {
+        r->digest_buffer[step - from] = r->digests[step % MX_DIGESTS];
+    }
+    e->digest_from = from;
+    e->digests = r->digest_buffer;
+    e->n = (uint32_t)(r->frontier - from);
+    r->digest_asked = r->frontier;
+}
+
 void mx_run_want_reserve(struct mx_run *r, uint64_t step, struct mx_effects *fx)
 {
     uint64_t ahead = r->reserved > r->frontier ? r->reserved - r->frontier : 0;
     uint64_t half = (r->reserve_block > r->c.reserve_steps ? r->reserve_block
                                                            : r->c.reserve_steps) / 2;
     uint64_t from = r->frontier, upto;
+    /* The last steps of a run get their digests into the journal as well. */
+    int ended = r->frontier == mx_run_limit(r) && r->digest_asked < r->frontier;
 
-    if (r->pending_reserve) {
+    if (r->pending_reserve || r->frontier > MX_STEP_MAX) {
         return;
     }
     if (step >= r->reserved) {
         from = step + 1 > from ? step + 1 : from;
-    } else if (ahead >= half) {
+    } else if (ahead >= half && !ended) {
         return;
     }
-    size_reserve(r);
+    if (!ended) {
+        size_reserve(r);
+    }
     upto = from + r->reserve_block;
+    upto = upto < r->frontier + MX_DIGESTS ? upto : r->frontier + MX_DIGESTS;
     upto = upto < mx_run_limit(r) ? upto : mx_run_limit(r);
-    if (upto > r->reserved) {
-        mx_run_append(r, fx, 0, MX_ENTRY_RESERVE)->step = upto;
+    if (upto > r->reserved || ended) {
+        struct mx_entry *e = mx_run_append(r, fx, 0, MX_ENTRY_RESERVE);
+
+        e->step = upto > r->reserved ? upto : r->reserved;
+        give_digests(r, e);
         r->pending_reserve = 1;
     }
 }
@@ -95,12 +118,41 @@ void mx_run_want_exhausted(struct mx_run *r, uint32_t domain, struct mx_effects 
     e = mx_run_append(r, fx, 0, MX_ENTRY_EXHAUSTED);
     e->step = r->frontier;
     e->domain = domain;
+    e->flag = 1;
     r->pending_exhausted = r->frontier;
+}
+
+void mx_run_want_spent(struct mx_run *r, struct mx_effects *fx)
+{
+    const uint64_t *cursors = mx_run_cursors(r);
+
+    if (!r->created || r->pending_spent || r->budgeted == 0) {
+        return;
+    }
+    for (uint32_t i = 0; i < r->k; i++) {
+        struct mx_series s = {r->c.plan.seed, &r->domains[i], i};
+        uint64_t after;
+
+        if (s.d->budget != MX_NO_BUDGET && !r->spent[i] &&
+            mx_series_draw(&s, cursors[i], 1, &after) == 0) {
+            struct mx_entry *e = mx_run_append(r, fx, 0, MX_ENTRY_EXHAUSTED);
+
+            e->step = r->frontier;
+            e->domain = i;
+            r->pending_spent = 1;
+            return; /* the next one follows it */
+        }
+    }
+}
+
+uint64_t mx_run_boundary(const struct mx_run *r)
+{
+    return (r->snapshot_at / r->c.snapshot_steps + 1) * r->c.snapshot_steps;
 }
 
 void mx_run_want_snapshot(struct mx_run *r, struct mx_effects *fx)
 {
-    if (r->frontier - r->snapshot_at >= r->c.snapshot_steps) {
+    if (r->frontier >= mx_run_boundary(r)) {
         r->snapshot_at = r->frontier;
         mx_run_push(fx, MX_FX_SNAPSHOT, 0)->step = r->frontier;
     }
@@ -110,6 +162,7 @@ void mx_run_want_snapshot(struct mx_run *r, struct mx_effects *fx)
 static int refused(struct mx_run *r, const struct mx_event *ev, struct mx_effects *fx)
 {
     const struct mx_plan_spec *p = &r->c.plan;
+    uint64_t skip;
 
     if (ev->world == 0 || ev->world > MX_WORLD_MAX || ev->rank >= ev->world) {
         mx_run_refuse(fx, ev->handle, MX_BAD_RANK, ev->world);
@@ -117,6 +170,10 @@ static int refused(struct mx_run *r, const struct mx_event *ev, struct mx_effect
         mx_run_refuse(fx, ev->handle, MX_BAD_SLOTS, p->batch);
     } else if (ev->step > MX_STEP_MAX || ev->oldest > ev->step) {
         mx_run_refuse(fx, ev->handle, MX_BAD_STEP, MX_STEP_MAX);
+    } else if (ev->step < r->first_step) {
+        mx_run_refuse(fx, ev->handle, MX_BEFORE_FORK, r->first_step);
+    } else if (mx_run_skipped(r, ev->step, &skip)) {
+        mx_run_refuse(fx, ev->handle, MX_SKIPPED, skip);
     } else if (ev->step >= r->stop_step) {
         mx_run_refuse(fx, ev->handle, MX_STOPPED, r->stop_step);
     } else if (ev->step >= r->exhausted_step) {
@@ -132,10 +189,29 @@ static int refused(struct mx_run *r, const struct mx_event *ev, struct mx_effect
     return 1;
 }
 
+/* Moves the frontier past the step as far as that may be. Whether it stopped for a snapshot
+ * alone. */
+static int advance_to(struct mx_run *r, uint64_t step, struct mx_effects *fx)
+{
+    uint64_t may = r->reserved < mx_run_barrier(r) ? r->reserved : mx_run_barrier(r);
+    uint64_t boundary = mx_run_boundary(r), upto = step + 1 < may ? step + 1 : may;
+    int64_t stopped;
+
+    if (!r->created) {
+        return 0;
+    }
+    stopped = mx_run_advance(r, upto < boundary ? upto : boundary);
+    if (stopped >= 0) {
+        mx_run_want_exhausted(r, (uint32_t)stopped, fx);
+    }
+    return stopped < 0 && boundary < upto;
+}
+
 void mx_run_on_request(struct mx_run *r, const struct mx_event *ev, struct mx_effects *fx)
 {
-    uint64_t oldest;
-    int64_t stopped;
+    enum mx_effect_kind answer;
+    uint64_t oldest, before = r->frontier;
+    int more = 0;
 
     if (refused(r, ev, fx)) {
         return;
@@ -147,18 +223,19 @@ void mx_run_on_request(struct mx_run *r, const struct mx_event *ev, struct mx_ef
             mx_run_refuse(fx, ev->handle, MX_WAIT_AHEAD, oldest);
             return;
         }
-        if (ev->step < r->reserved && ev->step < mx_run_barrier(r)) {
-            stopped = mx_run_advance(r, ev->step + 1);
-            if (stopped >= 0) {
-                mx_run_want_exhausted(r, (uint32_t)stopped, fx);
-            }
-        }
+        more = advance_to(r, ev->step, fx);
     }
-    mx_run_push(fx, ev->step < r->frontier ? MX_FX_SERVE : MX_FX_HOLD, ev->handle)->step =
-        ev->step;
+    answer = ev->step < r->frontier ? MX_FX_SERVE : more ? MX_FX_AGAIN : MX_FX_HOLD;
+    mx_run_push(fx, answer, ev->handle)->step = ev->step;
+    if (r->frozen) {
+        return;
+    }
     mx_run_want_reserve(r, ev->step, fx);
     if (r->mix_waiting) {
         mx_run_want_mix(r, fx);
+    }
+    if (r->frontier != before) {
+        mx_run_want_spent(r, fx);
     }
     mx_run_want_snapshot(r, fx);
 }

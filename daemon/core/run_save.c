@@ -8,9 +8,11 @@
 #include <math.h>
 #include <string.h>
 
-#define SAVE_MAGIC 0x31305641534e5552u /* "RUNSAV01" */
+#define SAVE_MAGIC 0x32305641534e5552u /* "RUNSAV02" */
 /* Words before the cursors: magic, k, policy's name, words of its state, position. */
 #define CURSORS_AT 5u
+/* No cursor gets there in MX_STEP_MAX steps, so that none overflows. */
+#define CURSOR_MAX ((uint64_t)1 << 62)
 
 /* ---- cursors over words --------------------------------------------------------------------- */
 
@@ -106,6 +108,7 @@ static void save_mixes(const struct mx_run *r, struct sink *s)
     put(s, (uint64_t)(end - m));
     for (; m < end; m++) {
         put(s, m->from);
+        put(s, (uint64_t)m->set);
         put(s, m->version);
         put_all(s, m->shares, r->k);
     }
@@ -136,12 +139,58 @@ static void save_open(const struct mx_run *r, struct sink *s)
     while ((o = next_open(r, o)) != NULL) {
         put(s, o->step);
         put(s, o->world);
+        put(s, (uint64_t)o->closed);
         put_all(s, o->ranks, ((size_t)o->world + 63) / 64);
         for (uint32_t i = 0; i < r->k; i++) {
             put(s, o->loss[i].high);
             put(s, o->loss[i].low);
             put(s, o->tokens[i]);
             put(s, o->samples[i]);
+        }
+    }
+}
+
+static void save_history(const struct mx_run *r, struct sink *s)
+{
+    put(s, mx_run_digest(r));
+    put(s, r->first_step);
+    put(s, r->versions);
+    put(s, r->branch);
+    put(s, r->n_turns);
+    for (uint32_t i = 0; i < r->n_turns; i++) {
+        put(s, r->turns[i].step);
+        put(s, r->turns[i].version);
+        put(s, r->turns[i].index);
+    }
+    put(s, r->n_skips);
+    for (uint32_t i = 0; i < r->n_skips; i++) {
+        put(s, r->skips[i].first);
+        put(s, r->skips[i].count);
+    }
+}
+
+static void save_domains(const struct mx_run *r, struct sink *s)
+{
+    for (uint32_t i = 0; i < r->k; i++) {
+        const struct mx_plan_domain *d = &r->domains[i];
+
+        put(s, (uint64_t)r->withdrawn[i] << 1 | r->spent[i]);
+        put(s, d->n_stretches);
+        for (uint32_t j = 0; j < d->n_stretches; j++) {
+            const struct mx_stretch *a = &d->stretches[j];
+
+            put(s, a->from);
+            put(s, a->samples);
+            put(s, a->epoch);
+            put(s, a->rest);
+            put(s, (uint64_t)a->chunk << 32 | a->depth);
+            put(s, a->shards);
+        }
+        put(s, d->n_gone);
+        for (uint32_t j = 0; j < d->n_gone; j++) {
+            put(s, d->gone[j].first);
+            put(s, d->gone[j].count);
+            put(s, d->gone[j].from);
         }
     }
 }
@@ -162,20 +211,21 @@ size_t mx_run_save(const struct mx_run *r, uint64_t *words, size_t cap, uint64_t
     put(&s, r->stop_step);
     put(&s, r->exhausted_step);
     put(&s, r->exhausted_domain);
+    save_history(r, &s);
+    save_domains(r, &s);
     save_mixes(r, &s);
     for (size_t i = 0; i < r->policy_words; i++) {
         put_double(&s, r->policy_state[i]);
     }
-    put(&s, (uint64_t)r->set_wanted);
-    if (r->set_wanted) {
-        put_all(&s, r->set_shares, r->k);
-    }
     put(&s, (uint64_t)r->policy_wanted);
+    put(&s, r->last_moved);
+    put(&s, r->consumed);
     put(&s, r->steps_closed);
     put(&s, r->last_closed);
     put(&s, r->last_delay);
     put(&s, r->accepted);
     put(&s, r->timeouts);
+    put(&s, r->below_quorum);
     for (uint32_t i = 0; i < r->k; i++) {
         put_double(&s, r->loss[i]);
         put(&s, r->loss_step[i]);
@@ -190,22 +240,105 @@ size_t mx_run_save(const struct mx_run *r, uint64_t *words, size_t cap, uint64_t
 
 /* ---- loading -------------------------------------------------------------------------------- */
 
+static void load_history(struct mx_run *r, struct source *s)
+{
+    r->tail_digest = get(s);
+    r->first_step = get_upto(s, r->frontier);
+    r->versions = get_upto(s, MX_NEVER - 1);
+    r->branch = (uint32_t)get_upto(s, UINT32_MAX - 1);
+    r->n_turns = (uint32_t)get_upto(s, MX_TURNS_MAX);
+    for (uint32_t i = 0; i < r->n_turns; i++) {
+        r->turns[i].step = get_upto(s, MX_STEP_MAX * 2);
+        r->turns[i].version = get_upto(s, r->versions);
+        r->turns[i].index = get_upto(s, r->applied);
+        s->failed |= i > 0 && r->turns[i].step <= r->turns[i - 1].step;
+    }
+    r->n_skips = (uint32_t)get_upto(s, MX_SKIPS_MAX);
+    for (uint32_t i = 0; i < r->n_skips; i++) {
+        r->skips[i].first = get_upto(s, MX_STEP_MAX * 2);
+        r->skips[i].count = get_upto(s, MX_STEP_MAX * 2);
+        s->failed |= r->skips[i].count == 0 ||
+                     (i > 0 && r->skips[i].first <= r->skips[i - 1].first + r->skips[i - 1].count);
+    }
+}
+
+static void load_stretches(struct mx_run *r, struct source *s, struct mx_plan_domain *d)
+{
+    uint64_t samples = d->samples, from = 0, joined = 0; /* places of the epoch that it joins */
+
+    d->n_stretches = (uint32_t)get_upto(s, MX_STRETCHES_MAX - r->n_stretches);
+    for (uint32_t j = 0; j < d->n_stretches; j++) {
+        struct mx_stretch *a = &r->stretches[r->n_stretches + j];
+        uint64_t chunk_depth;
+
+        a->from = get_upto(s, CURSOR_MAX * 2);
+        a->samples = get_upto(s, MX_SAMPLES_MAX);
+        a->epoch = get_upto(s, MX_NEVER >> 1);
+        a->rest = get_upto(s, MX_SAMPLES_MAX);
+        chunk_depth = get(s);
+        a->chunk = (uint32_t)(chunk_depth >> 32);
+        a->depth = (uint32_t)chunk_depth;
+        a->shards = (uint32_t)get_upto(s, UINT32_MAX);
+        /* What series.c reads without looking: that nothing shrinks, and joins have what they
+         * join. */
+        s->failed |= a->from < from || a->samples < samples || a->chunk == 0 ||
+                     a->depth > MX_JOINS_MAX || a->depth > j + 1 ||
+                     (a->depth > 0 && (a->rest == 0 || a->samples == samples)) ||
+                     (a->depth > 1 && a[-1].depth != a->depth - 1) ||
+                     a->rest > (a->depth > 1 ? joined : a->depth == 1 ? samples : 0);
+        joined = a->rest + (a->samples - samples);
+        samples = a->samples;
+        from = a->from;
+    }
+    r->n_stretches += d->n_stretches;
+}
+
+static void load_domains(struct mx_run *r, struct source *s)
+{
+    for (uint32_t i = 0; i < r->k && !s->failed; i++) {
+        struct mx_plan_domain *d = &r->domains[i];
+        uint64_t word = get_upto(s, (uint64_t)UINT32_MAX << 1 | 1);
+
+        r->withdrawn[i] = (uint32_t)(word >> 1);
+        r->spent[i] = word & 1;
+        load_stretches(r, s, d);
+        d->n_gone = (uint32_t)get_upto(s, MX_GONE_MAX - r->n_gone);
+        for (uint32_t j = 0; j < d->n_gone; j++) {
+            struct mx_gone *g = &r->gone[r->n_gone + j];
+
+            g->first = get_upto(s, MX_SAMPLES_MAX);
+            g->count = get_upto(s, MX_SAMPLES_MAX);
+            g->from = get(s);
+            s->failed |= g->count == 0 || (j > 0 && g->first < g[-1].first + g[-1].count);
+        }
+        r->n_gone += d->n_gone;
+    }
+    if (s->failed) {
+        return;
+    }
+    mx_run_point_domains(r);
+    for (uint32_t i = 0; i < r->k; i++) {
+        if (r->domains[i].n_stretches > 0 && r->domains[i].max_epochs > 0.0) {
+            r->domains[i].budget = mx_series_budget(&r->domains[i]);
+        }
+    }
+    s->failed |= !mx_run_enough_stays(r);
+}
+
 static void load_mixes(struct mx_run *r, struct source *s)
 {
-    uint64_t n = get_upto(s, r->mix_cap), from, version;
+    uint64_t n = get_upto(s, r->mix_cap), versions = r->versions;
 
     for (uint64_t i = 0; i < n && !s->failed; i++) {
-        from = get_upto(s, MX_NEVER - 1);
-        version = get(s);
+        uint64_t from = get_upto(s, MX_STEP_MAX * 2), set = get_upto(s, 1);
+        uint64_t version = get_upto(s, versions);
+
         get_all(s, r->want_shares, r->k);
-        if (i == 0 ? from > r->frontier || version == 0
-                   : from <= r->mixes[i - 1].from || version <= r->mixes[i - 1].version) {
+        if (s->failed || version == 0 || (i == 0 ? from > r->frontier : from <= r->frontier) ||
+            mx_run_add_mix(r, i == 0 ? r->frontier : from, (int)set, version, r->want_shares) != 0) {
             s->failed = 1;
-        } else if (!s->failed && mx_run_add_mix(r, i == 0 ? r->frontier : from, version,
-                                                r->want_shares) != 0) {
-            s->failed = 1;
-        } else if (!s->failed) {
-            r->mixes[i].from = from;
+        } else if (i == 0) {
+            r->mixes[0].from = from;
         }
     }
     if (r->mix_count == 0 || r->mix_count != n) {
@@ -223,19 +356,33 @@ static uint32_t ones(uint64_t v)
     return n;
 }
 
+/* Sums as reports give them: else a mean would be none. */
+static void load_sums(struct mx_run *r, struct source *s, struct mx_open_step *o)
+{
+    for (uint32_t d = 0; d < r->k; d++) {
+        o->loss[d].high = get_upto(s, (uint64_t)1 << 62);
+        o->loss[d].low = get(s);
+        o->tokens[d] = get_upto(s, (uint64_t)1 << 56);
+        o->samples[d] = get_upto(s, (uint64_t)1 << 56);
+        s->failed |= mx_fixed_get(&o->loss[d]) > 0x1p14 * (double)o->tokens[d];
+    }
+}
+
 static void load_open(struct mx_run *r, struct source *s)
 {
-    uint64_t n = get_upto(s, r->open_cap);
+    uint64_t n = get_upto(s, r->open_cap), least = r->consumed;
 
     for (uint64_t i = 0; i < n && !s->failed; i++) {
         uint64_t step = get_upto(s, MX_STEP_MAX), world = get_upto(s, MX_WORLD_MAX);
         struct mx_open_step *o;
 
-        if (world == 0 || mx_run_find_open(r, step) != NULL) {
+        if (world == 0 || step < least || step >= r->frontier) {
             s->failed = 1;
             return;
         }
+        least = step + 1;
         o = mx_run_open(r, step, (uint32_t)world);
+        o->closed = (int)get_upto(s, r->c.lag > 0);
         for (uint64_t w = 0; w < (world + 63) / 64; w++) {
             uint64_t most = world - w * 64 >= 64 ? UINT64_MAX
                                                  : ((uint64_t)1 << (world - w * 64)) - 1;
@@ -244,13 +391,9 @@ static void load_open(struct mx_run *r, struct source *s)
             s->failed |= (o->ranks[w] & ~most) != 0;
             o->reported += ones(o->ranks[w]);
         }
-        s->failed |= o->reported == 0 || o->reported >= o->world;
-        for (uint32_t d = 0; d < r->k; d++) {
-            o->loss[d].high = get_upto(s, (uint64_t)1 << 62);
-            o->loss[d].low = get(s);
-            o->tokens[d] = get_upto(s, (uint64_t)1 << 56);
-            o->samples[d] = get_upto(s, (uint64_t)1 << 56);
-        }
+        s->failed |= o->reported == 0 ||
+                     (!o->closed && (o->reported == o->world || step < r->first_step));
+        load_sums(r, s, o);
     }
 }
 
@@ -270,19 +413,6 @@ static void load_policy(struct mx_run *r, struct source *s)
     s->failed |= !(fabs(sum - 1.0) < 1e-6);
 }
 
-static void load_wanted(struct mx_run *r, struct source *s)
-{
-    uint64_t sum = 0;
-
-    r->set_wanted = (int)get_upto(s, 1);
-    for (uint32_t i = 0; r->set_wanted && i < r->k; i++) {
-        r->set_shares[i] = get_upto(s, MX_SHARE_ONE);
-        sum += r->set_shares[i];
-    }
-    s->failed |= r->set_wanted && sum != MX_SHARE_ONE;
-    r->policy_wanted = (int)get_upto(s, 1);
-}
-
 static int load_head(struct mx_run *r, struct source *s)
 {
     if (get(s) != SAVE_MAGIC || get(s) != r->k || get(s) != name_hash(r->c.policy->name) ||
@@ -290,13 +420,16 @@ static int load_head(struct mx_run *r, struct source *s)
         return -1;
     }
     mx_run_plan_reset(r, get_upto(s, MX_STEP_MAX * 2));
-    get_all(s, r->tail, r->k);
-    r->applied = get(s);
-    r->reserved = get_upto(s, MX_STEP_MAX * 2);
+    for (uint32_t i = 0; i < r->k; i++) {
+        r->tail[i] = get_upto(s, CURSOR_MAX);
+    }
+    r->applied = get_upto(s, MX_NEVER >> 1);
+    r->reserved = get_upto(s, r->frontier + MX_DIGESTS);
     r->stop_step = get(s);
     r->exhausted_step = get(s);
     r->exhausted_domain = (uint32_t)get_upto(s, r->k - 1);
-    s->failed |= r->applied == 0 || r->frontier > r->reserved;
+    s->failed |= r->applied == 0 || r->frontier > r->reserved || r->stop_step < r->frontier ||
+                 r->exhausted_step < r->frontier;
     return s->failed ? -1 : 0;
 }
 
@@ -308,38 +441,61 @@ int mx_run_load(struct mx_run *r, const uint64_t *words, size_t n)
     if (load_head(r, &s) != 0) {
         return -1;
     }
+    load_history(r, &s);
+    load_domains(r, &s);
+    if (s.failed) {
+        return -1;
+    }
     load_mixes(r, &s);
     load_policy(r, &s);
-    load_wanted(r, &s);
+    r->policy_wanted = (int)get_upto(&s, 1);
+    r->last_moved = get_upto(&s, r->frontier);
+    r->consumed = get_upto(&s, r->c.lag > 0 ? MX_STEP_MAX * 2 : 0);
+    s.failed |= r->frontier > mx_run_lockstep_barrier(r) ||
+                (r->c.lag > 0 && r->consumed == 0 && r->policy_wanted);
     r->steps_closed = get(&s);
     r->last_closed = get(&s);
     r->last_delay = get(&s);
     r->accepted = get(&s);
     r->timeouts = get(&s);
+    r->below_quorum = get(&s);
     for (uint32_t i = 0; i < r->k; i++) {
         r->loss[i] = get_double(&s);
         r->loss_step[i] = get(&s);
     }
     load_open(r, &s);
-    r->closed_base = get_upto(&s, MX_STEP_MAX);
+    r->closed_base = get_upto(&s, r->frontier);
     get_all(&s, r->closed, MX_CLOSED_WORDS);
     get_all(&s, r->complete, MX_CLOSED_WORDS);
     if (s.failed || s.left != 0) {
         return -1;
     }
     r->appended = r->applied;
+    r->versions_asked = r->versions_asked > r->versions ? r->versions_asked : r->versions;
     r->snapshot_at = r->frontier;
     r->created = 1;
     return 0;
 }
 
-int mx_run_saved_cursors(const uint64_t *words, size_t n, uint32_t k, uint64_t *ret_step,
-                         uint64_t *ret_cursors)
+int mx_run_restore(struct mx_run *r, const uint64_t *words, size_t n)
 {
-    if (n < CURSORS_AT + (size_t)k || words[0] != SAVE_MAGIC || words[1] != k) {
+    uint64_t appended = r->appended; /* of this run's journal, which the words may not be of */
+    int rc;
+
+    mx_run_clear_fold(r);
+    rc = mx_run_load(r, words, n);
+    r->appended = appended;
+    return rc;
+}
+
+int mx_run_saved_cursors(const uint64_t *words, size_t n, uint32_t k, uint64_t *ret_step,
+                         uint64_t *ret_applied, uint64_t *ret_cursors)
+{
+    if (n < CURSORS_AT + (size_t)k + 1 || words[0] != SAVE_MAGIC || words[1] != k) {
         return -1;
     }
     *ret_step = words[CURSORS_AT - 1];
     memcpy(ret_cursors, words + CURSORS_AT, k * sizeof *ret_cursors);
+    *ret_applied = words[CURSORS_AT + k];
     return 0;
 }

@@ -7,6 +7,7 @@
 #define MX_CORE_RUN_STATE_H
 
 #include "daemon/core/check.h"
+#include "daemon/core/digest.h"
 #include "daemon/core/feedback.h"
 #include "daemon/core/run.h"
 #include "proto/limits.h"
@@ -32,15 +33,23 @@
 /* Trainers whose oldest step in use is remembered, and for how long after their last request. */
 #define MX_TRAINERS 1024u
 #define MX_TRAINER_MS 60000u
+/* Digests that wait for the next RESERVE: no reservation reaches further than what fits. */
+#define MX_DIGESTS 8192u
+/* Changes of domains that a run keeps for its life, over all domains: times that one has grown, and
+ * ranges of samples withdrawn. */
+#define MX_STRETCHES_MAX 2048u
+#define MX_GONE_MAX 8192u
+#define MX_SKIPS_MAX 256u
 /* A reservation used up faster than this is doubled, one that lasts longer than that is halved. */
 #define MX_RESERVE_FAST_MS 500u
 #define MX_RESERVE_SLOW_MS 4000u
-#define MX_RESERVE_MAX 65536u
+#define MX_RESERVE_MAX 4096u
 
 #define MX_NEVER UINT64_MAX
 
 struct mx_known_mix {
     uint64_t from, version;
+    int set;          /* an operator's: in force before one by feedback from the same step */
     uint64_t *shares; /* k, in the run's memory */
 };
 
@@ -48,7 +57,9 @@ struct mx_open_step {
     uint64_t step;
     uint64_t deadline_ms; /* not of the fold: from when this process saw the first report */
     uint32_t world, reported;
-    int used, close_pending; /* close_pending, not of the fold: a CLOSE is being appended */
+    int used;
+    int closed;        /* lockstep: it waits for its turn with the policy */
+    int close_pending; /* not of the fold: a CLOSE is being appended */
     uint64_t *ranks;         /* bitmap of who reported */
     struct mx_fixed *loss;   /* k sums, with their tokens and samples */
     uint64_t *tokens, *samples;
@@ -64,22 +75,36 @@ struct mx_run {
     struct mx_run_config c; /* plan's domains borrowed, limits and params our copies: */
     struct mx_limit *limits;
     double *params;
+    uint64_t *budgets; /* k: as configured */
+    uint32_t budgeted; /* domains that have one */
     uint32_t k;
     int created, live;
 
     /* ---- the fold ---- */
     uint64_t applied, reserved;
+    uint64_t first_step; /* of a fork; else 0 */
+    uint64_t versions;   /* the highest version of a mix */
+    uint32_t branch, n_turns;
+    struct mx_turn turns[MX_TURNS_MAX];
+    struct mx_plan_domain *domains; /* k: c.plan.domains, pointing into the next two */
+    struct mx_stretch *stretches;   /* of all domains, one after the other */
+    struct mx_gone *gone;           /* likewise */
+    uint32_t n_stretches, n_gone;
+    uint32_t *withdrawn;            /* k: serial of the last withdrawal */
+    uint8_t *spent;                 /* k: its EXHAUSTED is in the journal */
+    struct mx_range skips[MX_SKIPS_MAX]; /* steps: rising, apart from each other */
+    uint32_t n_skips;
     uint64_t stop_step, exhausted_step; /* MX_NEVER for none */
     uint32_t exhausted_domain;
-    struct mx_known_mix mixes[MX_MIXES_MAX]; /* rising; the last is the latest */
+    struct mx_known_mix mixes[MX_MIXES_MAX]; /* rising by from, then by set */
     uint32_t mix_count, mix_cap;
     double *policy_state; /* policy_words */
     size_t policy_words;
     double *weights; /* k: the policy's; follows from its state */
-    int set_wanted;  /* an operator's mix is not in the journal yet: set_shares */
-    uint64_t *set_shares;
     int policy_wanted; /* the policy has moved since the last mix that holds its weights */
-    uint64_t steps_closed, last_closed, last_delay, accepted, timeouts;
+    uint64_t last_moved; /* the last step closed that has moved it */
+    uint64_t consumed; /* lockstep: the policy has taken all steps before it */
+    uint64_t steps_closed, last_closed, last_delay, accepted, timeouts, below_quorum;
     double *loss;        /* k */
     uint64_t *loss_step; /* k */
     struct mx_open_step open[MX_OPEN_MAX];
@@ -94,14 +119,26 @@ struct mx_run {
     size_t record_words;
     uint64_t *ring;
     uint64_t *tail;   /* k: cursors before ring_end */
+    uint64_t tail_digest;
     uint32_t *counts; /* k: scratch */
+    /* Digests after steps [digest_low, frontier), by step % MX_DIGESTS. */
+    uint64_t *digests;
+    uint64_t digest_low;
+    uint64_t digest_asked; /* those before are on their way into the journal, or there */
+    uint64_t plan_changes, bad_step;
 
     /* ---- not of the fold ---- */
     uint64_t appended;     /* index of the last entry asked to be appended */
-    uint64_t pending_mix;  /* first step of the mix being appended, or MX_NEVER */
-    uint64_t pending_stop; /* likewise of a STOP */
+    uint64_t pending_mix;  /* first step of the mix by feedback being appended, or MX_NEVER */
+    uint64_t pending_set;  /* of SETs, the least */
+    uint32_t pending_sets; /* how many */
+    uint32_t pending_skips;
+    uint32_t pending_here; /* entries being appended that act at the frontier, which then stays */
     uint64_t pending_exhausted;
-    int pending_reserve;
+    int pending_reserve, pending_spent;
+    int frozen;            /* asks for nothing: a rewind is being made ready */
+    int rewinding;         /* and its entry is being appended */
+    uint64_t versions_asked; /* the highest version asked to be appended */
     uint64_t reserve_block, reserve_ms; /* steps that the next RESERVE takes; when the last was */
     int mix_waiting; /* a mix is wanted, but the table of mixes is full */
     uint64_t snapshot_at, armed_ms, now_ms, wall_ms;
@@ -112,6 +149,8 @@ struct mx_run {
     struct mx_domain_stats *stats;       /* k: scratch */
     double *weight_buffer;               /* k: what a SET effect points to */
     uint64_t *want_shares, *share_scratch; /* k each: what a MIX effect points to; scratch */
+    uint64_t *digest_buffer;             /* MX_DIGESTS: what a RESERVE effect points to */
+    struct mx_range *range_buffer;       /* MX_GONE_MAX: what a WITHDRAW effect points to */
     double *limit_scratch;               /* 5 k */
 };
 
@@ -124,17 +163,36 @@ struct mx_entry *mx_run_append(struct mx_run *r, struct mx_effects *fx, uint64_t
                                enum mx_entry_kind kind);
 /* The first step that is known not to exist. */
 uint64_t mx_run_limit(const struct mx_run *r);
-/* The first step that what is being appended may change: from there on nothing is served. */
+/* The first step that what is being appended, or in lockstep what is waited for, may change: from
+ * there on nothing is served. */
 uint64_t mx_run_barrier(const struct mx_run *r);
+/* Of these, what lockstep waits for: the first step whose feedback, or the mix made of it, isn't
+ * in. */
+uint64_t mx_run_lockstep_barrier(const struct mx_run *r);
+/* Makes the run one that was never created. */
+void mx_run_clear_fold(struct mx_run *r);
+/* Copies who and why. */
+void mx_run_copy_author(struct mx_entry *to, const struct mx_entry *from);
+/* Brings an entry into the fold; the index is checked already. */
+enum mx_applied mx_run_fold(struct mx_run *r, const struct mx_entry *e, uint64_t now_ms,
+                            struct mx_effects *fx);
 
 /* run_plan.c: the ring and the frontier */
 size_t mx_run_record_words(uint32_t k);
 uint32_t mx_run_ring_cap(uint32_t k);
 /* An empty ring before `step`; the caller has set the cursors in tail. */
 void mx_run_plan_reset(struct mx_run *r, uint64_t step);
-/* Moves the frontier to `step`. -1, or the domain for which the step now at the frontier can't be
- * planned. */
+/* Moves the frontier to `step`, if it isn't there or past it. -1, or the domain for which the step
+ * now at the frontier can't be planned. */
 int64_t mx_run_advance(struct mx_run *r, uint64_t step);
+/* The digest of all steps before the frontier. */
+uint64_t mx_run_digest(const struct mx_run *r);
+/* A change of domains at the frontier goes into the digest; nothing is on trial. */
+void mx_run_digest_change(struct mx_run *r, const uint64_t *words, size_t n);
+/* Whether the digests that a RESERVE holds are those of the steps as they are planned now. */
+int mx_run_digests_hold(struct mx_run *r, const struct mx_entry *e);
+/* What the first step's digest goes on from: all that the plan depends on but mixes. */
+uint64_t mx_run_first_digest(const struct mx_run *r);
 /* Forgets trial steps from `step` on (at least the frontier). Whether there were any. */
 int mx_run_truncate(struct mx_run *r, uint64_t step);
 /* Cursors at the frontier, k. */
@@ -148,6 +206,10 @@ void mx_run_on_request(struct mx_run *r, const struct mx_event *ev, struct mx_ef
 /* Asks for a reservation if `step` or the steps to come need one and none is under way. */
 void mx_run_want_reserve(struct mx_run *r, uint64_t step, struct mx_effects *fx);
 void mx_run_want_exhausted(struct mx_run *r, uint32_t domain, struct mx_effects *fx);
+/* Asks for the entry that tells of a domain that has reached its budget while the run goes on. */
+void mx_run_want_spent(struct mx_run *r, struct mx_effects *fx);
+/* The step before which the frontier has to stop for a snapshot. */
+uint64_t mx_run_boundary(const struct mx_run *r);
 void mx_run_want_snapshot(struct mx_run *r, struct mx_effects *fx);
 
 /* run_mix.c */
@@ -158,10 +220,11 @@ void mx_run_shares(struct mx_run *r, const double *weights, uint64_t *ret_shares
 void mx_run_trim_mixes(struct mx_run *r);
 /* Asks for the mix that is wanted, if one is and none is under way. */
 void mx_run_want_mix(struct mx_run *r, struct mx_effects *fx);
-int mx_run_add_mix(struct mx_run *r, uint64_t from, uint64_t version, const uint64_t *shares);
+int mx_run_add_mix(struct mx_run *r, uint64_t from, int set, uint64_t version,
+                   const uint64_t *shares);
 int mx_run_mix_apply(struct mx_run *r, const struct mx_entry *e, struct mx_effects *fx);
 void mx_run_on_set(struct mx_run *r, const struct mx_event *ev, struct mx_effects *fx);
-int mx_run_set_apply(struct mx_run *r, const struct mx_entry *e);
+int mx_run_set_apply(struct mx_run *r, const struct mx_entry *e, struct mx_effects *fx);
 
 /* run_feedback.c */
 uint32_t mx_run_open_cap(uint32_t k);
@@ -170,10 +233,42 @@ struct mx_open_step *mx_run_find_open(struct mx_run *r, uint64_t step);
 struct mx_open_step *mx_run_open(struct mx_run *r, uint64_t step, uint32_t world);
 void mx_run_on_feedback(struct mx_run *r, const struct mx_event *ev, struct mx_effects *fx);
 void mx_run_on_timer(struct mx_run *r, const struct mx_event *ev, struct mx_effects *fx);
-int mx_run_feedback_apply(struct mx_run *r, const struct mx_entry *e, uint64_t now_ms);
+int mx_run_feedback_apply(struct mx_run *r, const struct mx_entry *e, uint64_t now_ms,
+                          struct mx_effects *fx);
 void mx_run_close_apply(struct mx_run *r, const struct mx_entry *e);
 /* Deadlines of all open steps anew, as after a recovery. */
 void mx_run_rearm(struct mx_run *r, uint64_t now_ms);
 void mx_run_want_timer(struct mx_run *r, struct mx_effects *fx);
+/* Lockstep: the step that the policy took last wants a mix, in force from `*ret`. */
+int mx_run_owes_mix(const struct mx_run *r, uint64_t *ret);
+/* Lockstep: gives the policy the closed steps whose turn has come. */
+void mx_run_consume(struct mx_run *r);
+/* A fork begins: nobody reports the steps before it any more, so they count with what they have. In
+ * lockstep those without a report are passed over. */
+void mx_run_close_open(struct mx_run *r);
+/* Forgets what was reported of steps that are passed over. */
+void mx_run_skip_open(struct mx_run *r, uint64_t from, uint64_t to);
+
+/* run_change.c: skips, domains that grow and lose samples */
+void mx_run_on_skip(struct mx_run *r, const struct mx_event *ev, struct mx_effects *fx);
+void mx_run_on_adopt(struct mx_run *r, const struct mx_event *ev, struct mx_effects *fx);
+void mx_run_on_withdraw(struct mx_run *r, const struct mx_event *ev, struct mx_effects *fx);
+int mx_run_skip_apply(struct mx_run *r, const struct mx_entry *e);
+int mx_run_adopt_apply(struct mx_run *r, const struct mx_entry *e, struct mx_effects *fx);
+int mx_run_withdraw_apply(struct mx_run *r, const struct mx_entry *e, struct mx_effects *fx);
+/* Whether half of each domain's samples can be drawn, as it must be: else looking for one might not
+ * end. */
+int mx_run_enough_stays(const struct mx_run *r);
+/* Points the domains to their parts of the two tables, whose sizes by domain they hold. */
+void mx_run_point_domains(struct mx_run *r);
+
+/* run_rewind.c */
+void mx_run_on_rewind(struct mx_run *r, const struct mx_event *ev, struct mx_effects *fx);
+int mx_run_rewind_apply(struct mx_run *r, const struct mx_entry *e, uint64_t now_ms,
+                        struct mx_effects *fx);
+int mx_run_fork_apply(struct mx_run *r, const struct mx_entry *e, struct mx_effects *fx);
+
+/* run_save.c: as mx_run_load, into a run that is cleared first */
+int mx_run_restore(struct mx_run *r, const uint64_t *words, size_t n);
 
 #endif

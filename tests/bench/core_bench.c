@@ -74,8 +74,8 @@ static void bench_plan(const char *name, uint32_t k, uint32_t batch, uint32_t ch
 
     shares_of(k, shares);
     for (uint32_t i = 0; i < k; i++) {
-        domains[i] = (struct mx_plan_domain){1000003 + 7919 * i, MX_NO_BUDGET, chunk, 64,
-                                             MX_EXHAUSTED_REDISTRIBUTE};
+        domains[i] = (struct mx_plan_domain){.samples = 1000003 + 7919 * i,
+                                             .budget = MX_NO_BUDGET, .chunk = chunk, .window = 64};
         cursors[i] = 997 * i;
     }
     for (int n = 0; n < REPEATS; n++) {

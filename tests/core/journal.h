@@ -22,7 +22,9 @@ static inline const void *test_copy(const void *from, size_t bytes)
     return p;
 }
 
-static inline void journal_put(struct journal *j, const struct mx_entry *e, uint64_t handle)
+/* k: the run's domains. */
+static inline void journal_put(struct journal *j, const struct mx_entry *e, uint32_t k,
+                               uint64_t handle)
 {
     struct mx_entry *to;
 
@@ -37,20 +39,37 @@ static inline void journal_put(struct journal *j, const struct mx_entry *e, uint
     to = &j->entries[j->n++];
     *to = *e;
     to->losses = e->losses == NULL ? NULL : test_copy(e->losses, e->n * sizeof *e->losses);
-    to->shares = e->shares == NULL ? NULL : test_copy(e->shares, e->n * sizeof *e->shares);
-    to->weights = e->weights == NULL ? NULL : test_copy(e->weights, e->n * sizeof *e->weights);
+    to->shares = e->shares == NULL ? NULL : test_copy(e->shares, k * sizeof *e->shares);
+    to->weights = e->weights == NULL ? NULL : test_copy(e->weights, k * sizeof *e->weights);
+    to->digests = e->digests == NULL ? NULL : test_copy(e->digests, e->n * sizeof *e->digests);
+    to->ranges = e->ranges == NULL ? NULL : test_copy(e->ranges, e->n * sizeof *e->ranges);
+    to->words = e->words == NULL ? NULL : test_copy(e->words, e->n_words * sizeof *e->words);
+}
+
+static inline void entry_free(struct mx_entry *e)
+{
+    free((void *)(uintptr_t)e->losses);
+    free((void *)(uintptr_t)e->shares);
+    free((void *)(uintptr_t)e->weights);
+    free((void *)(uintptr_t)e->digests);
+    free((void *)(uintptr_t)e->ranges);
+    free((void *)(uintptr_t)e->words);
 }
 
 /* Forgets entries from the n-th on. */
 static inline void journal_cut(struct journal *j, size_t n)
 {
     for (; j->n > n; j->n--) {
-        struct mx_entry *e = &j->entries[j->n - 1];
-
-        free((void *)(uintptr_t)e->losses);
-        free((void *)(uintptr_t)e->shares);
-        free((void *)(uintptr_t)e->weights);
+        entry_free(&j->entries[j->n - 1]);
     }
+}
+
+/* Forgets the first entry. */
+static inline void journal_shift(struct journal *j)
+{
+    entry_free(&j->entries[0]);
+    memmove(j->entries, j->entries + 1, --j->n * sizeof *j->entries);
+    memmove(j->handles, j->handles + 1, j->n * sizeof *j->handles);
 }
 
 static inline void journal_free(struct journal *j)
@@ -71,6 +90,37 @@ static inline uint64_t *saved(const struct mx_run *r, size_t *ret_n)
     assert_int_equal(mx_run_save(r, words, n, &step), n);
     *ret_n = n;
     return words;
+}
+
+/* What a run that goes back to `step` goes on from, by its journal and the words of a snapshot to
+ * begin with (NULL: none). *ret_n words, to be freed; shares (k) of the mix in force. NULL if that
+ * snapshot won't do, or the step can't be gone back to. */
+static inline uint64_t *unwound(const struct mx_run_config *c, const struct journal *j,
+                                const uint64_t *words, size_t n, uint64_t step,
+                                uint64_t *ret_shares, size_t *ret_n)
+{
+    void *memory = test_get(1, mx_run_size(c));
+    struct mx_run *r = mx_run_init(memory, c);
+    uint64_t *got = NULL;
+    struct mx_run_view v;
+
+    if (words != NULL) {
+        assert_int_equal(mx_run_load(r, words, n), 0);
+    }
+    if (words == NULL || mx_run_unwinds(r, step)) {
+        mx_run_view(r, &v);
+        for (size_t i = v.applied; i < j->n; i++) {
+            assert_int_equal(mx_run_unwind(r, &j->entries[i], step), MX_APPLIED);
+        }
+        if (mx_run_unwound(r, step) == 0) {
+            mx_run_view(r, &v);
+            assert_int_equal(v.frontier, step);
+            memcpy(ret_shares, v.shares, c->plan.k * sizeof *ret_shares);
+            got = saved(r, ret_n);
+        }
+    }
+    free(memory);
+    return got;
 }
 
 #endif

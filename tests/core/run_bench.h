@@ -30,7 +30,7 @@ static inline void open_run(struct bench *b)
     b->memory = test_get(1, mx_run_size(&b->c));
     b->run = mx_run_init(b->memory, &b->c);
     mx_run_first_entry(b->run, 1, &first);
-    journal_put(&b->queue, &first, 0);
+    journal_put(&b->queue, &first, b->c.plan.k, 0);
 }
 
 static inline void setup(struct bench *b, const char *policy)
@@ -38,8 +38,8 @@ static inline void setup(struct bench *b, const char *policy)
     memset(b, 0, sizeof *b);
     b->now_ms = 1000;
     for (int i = 0; i < K; i++) {
-        b->domains[i] = (struct mx_plan_domain){1000, MX_NO_BUDGET, 1, 1,
-                                                MX_EXHAUSTED_REDISTRIBUTE};
+        b->domains[i] = (struct mx_plan_domain){.samples = 1000, .budget = MX_NO_BUDGET,
+                                                .chunk = 1, .window = 1};
         b->limits[i] = (struct mx_limit){0.0, 1.0, NAN, 1};
         b->prior[i] = i + 1;
     }
@@ -64,7 +64,7 @@ static inline void collect(struct bench *b)
 {
     for (uint32_t i = 0; i < b->fx.n; i++) {
         if (b->fx.fx[i].kind == MX_FX_APPEND) {
-            journal_put(&b->queue, &b->fx.fx[i].entry, b->fx.fx[i].handle);
+            journal_put(&b->queue, &b->fx.fx[i].entry, b->c.plan.k, b->fx.fx[i].handle);
         }
     }
 }
@@ -72,15 +72,11 @@ static inline void collect(struct bench *b)
 /* The first entry that is under way becomes durable. */
 static inline void write_one(struct bench *b)
 {
-    struct mx_entry *e = &b->queue.entries[0];
-
     assert_true(b->queue.n > 0);
-    journal_put(&b->disk, e, 0);
-    assert_int_equal(mx_run_apply(b->run, &b->disk.entries[b->disk.n - 1], b->now_ms, &b->fx), 0);
-    free((void *)(uintptr_t)e->losses);
-    free((void *)(uintptr_t)e->shares);
-    free((void *)(uintptr_t)e->weights);
-    memmove(e, e + 1, --b->queue.n * sizeof *e);
+    journal_put(&b->disk, &b->queue.entries[0], b->c.plan.k, 0);
+    journal_shift(&b->queue);
+    assert_int_equal(mx_run_apply(b->run, &b->disk.entries[b->disk.n - 1], b->now_ms, &b->fx),
+                     MX_APPLIED);
     collect(b);
 }
 
@@ -122,15 +118,23 @@ static inline void request(struct bench *b, uint64_t step)
     give(b, &ev);
 }
 
+/* Until it is served: the disk writes, and snapshots are taken. */
+static inline void serve(struct bench *b, uint64_t step)
+{
+    request(b, step);
+    while (effect(b, MX_FX_SERVE) == NULL) {
+        if (effect(b, MX_FX_AGAIN) == NULL) {
+            assert_non_null(effect(b, MX_FX_HOLD));
+            write_all(b);
+        }
+        request(b, step);
+    }
+}
+
 static inline void serve_upto(struct bench *b, uint64_t steps)
 {
     for (uint64_t step = 0; step < steps; step++) {
-        request(b, step);
-        while (effect(b, MX_FX_HOLD) != NULL) {
-            write_all(b);
-            request(b, step);
-        }
-        assert_non_null(effect(b, MX_FX_SERVE));
+        serve(b, step);
     }
     write_all(b);
 }
@@ -159,6 +163,36 @@ static inline void assert_refused(const struct bench *b, enum mx_verdict verdict
     assert_int_equal(refusal(b).u[0], u);
 }
 
+/* An operator's command. */
+static inline void command(struct bench *b, enum mx_event_kind kind, struct mx_entry e)
+{
+    struct mx_event ev = {.kind = kind, .handle = 11, .entry = &e};
+
+    e.author = "op";
+    e.author_len = 2;
+    give(b, &ev);
+}
+
+static inline void pass_over(struct bench *b, uint64_t from, uint64_t to)
+{
+    command(b, MX_EV_SKIP, (struct mx_entry){.step = from, .to = to});
+}
+
+static inline void adopt(struct bench *b, uint32_t domain, uint64_t samples, int now)
+{
+    command(b, MX_EV_ADOPT, (struct mx_entry){.domain = domain, .samples = samples, .chunk = 1,
+                                              .shards = 2, .flag = (uint32_t)now});
+}
+
+static inline void withdraw(struct bench *b, uint32_t domain, uint32_t serial, uint64_t first,
+                            uint64_t count)
+{
+    struct mx_range range = {first, count};
+
+    command(b, MX_EV_WITHDRAW, (struct mx_entry){.domain = domain, .serial = serial,
+                                                 .ranges = &range, .n = 1});
+}
+
 /* One domain's mean loss over 10 tokens. */
 static inline void post(struct bench *b, uint64_t step, uint32_t rank, uint32_t world,
                         uint32_t domain, double mean)
@@ -170,13 +204,35 @@ static inline void post(struct bench *b, uint64_t step, uint32_t rank, uint32_t 
     give(b, &ev);
 }
 
-static inline void set_weights(struct bench *b, double x, double y, double z)
+/* step 0: from as soon as can be. */
+static inline void set_weights_at(struct bench *b, uint64_t step, double x, double y, double z)
 {
     double w[K] = {x, y, z};
-    struct mx_entry e = {.weights = w, .n = K, .author = "op", .author_len = 2};
+    struct mx_entry e = {.step = step, .weights = w, .author = "op", .author_len = 2};
     struct mx_event ev = {.kind = MX_EV_SET, .handle = 11, .entry = &e};
 
     give(b, &ev);
+}
+
+static inline void set_weights(struct bench *b, double x, double y, double z)
+{
+    set_weights_at(b, 0, x, y, z);
+}
+
+/* The process ends: what isn't durable is lost, and the run comes back from the journal. */
+static inline void crash(struct bench *b)
+{
+    int more;
+
+    journal_cut(&b->queue, 0);
+    b->run = mx_run_init(b->memory, &b->c);
+    for (size_t i = 0; i < b->disk.n; i++) {
+        assert_int_equal(mx_run_apply(b->run, &b->disk.entries[i], b->now_ms, &b->fx), MX_APPLIED);
+    }
+    do {
+        more = mx_run_recovered(b->run, b->now_ms, b->now_ms, &b->fx);
+    } while (more);
+    collect(b);
 }
 
 static inline struct mx_run_view view(const struct bench *b)

@@ -1,4 +1,5 @@
-/* sim_world.h - the random worlds of test_sim.c: a run's config, its trainers, its disk. */
+/* sim_world.h - what a simulation of one run consists of, and the random worlds that it plays in: a
+ * config, trainers, a network, a disk. sim.c plays; sim_model.c knows what must hold. */
 #ifndef MX_TESTS_CORE_SIM_WORLD_H
 #define MX_TESTS_CORE_SIM_WORLD_H
 
@@ -8,20 +9,62 @@
 #include <math.h>
 
 #define K_MAX 6
-#define WORLD_MAX 6
-#define STEPS_MAX 400
+#define RANKS_MAX 6
+#define BATCH_MOST 48
+#define STEPS_MAX 900u /* below what a run keeps in memory, so that every step can be looked at */
+#define SAMPLES_MOST 2400u
 #define HELD_MAX 64
+#define NET_MAX 48
+#define SNAPSHOTS_MAX 5
 #define PARAMS_MAX 16
 
-struct served {
-    int here;
-    uint64_t version, cursors[K_MAX];
-    uint32_t prefix[K_MAX + 1];
+/* A step that was planned, in the present branch. */
+struct planned {
+    uint64_t version, hash; /* of all that is in it */
+    uint64_t cursors[K_MAX];
+};
+
+/* All that a step was ever planned to be, in any branch. */
+struct name {
+    uint64_t version, hash;
+};
+
+struct names {
+    struct name *at;
+    size_t n;
+};
+
+/* What the entries that have been applied say of steps and samples, kept apart from the core. */
+struct model {
+    uint64_t reserved, first_step;
+    uint64_t noted; /* steps below it are in `planned`: the frontier as last seen */
+    struct planned planned[STEPS_MAX];
+    struct names names[STEPS_MAX];
+    uint8_t skipped[STEPS_MAX];
+    uint8_t closed[STEPS_MAX], ranks[STEPS_MAX], worlds[STEPS_MAX]; /* reports */
+    uint8_t gone[K_MAX][SAMPLES_MOST];
+    uint64_t versions; /* the highest that is durable */
+    int changed; /* a domain has, or history: plans are not a function of mixes alone */
 };
 
 struct trainer {
     uint64_t next;    /* the step it wants */
     uint64_t to_post; /* the first step that it hasn't posted feedback of */
+};
+
+/* On its way from a trainer. */
+struct message {
+    int is_request;
+    uint32_t rank, world, n;
+    uint64_t step, oldest, mix_version;
+    struct mx_loss losses[K_MAX];
+};
+
+struct snapshot {
+    uint64_t *words;
+    size_t n;
+    uint64_t step;
+    int durable;
 };
 
 struct sim {
@@ -32,28 +75,56 @@ struct sim {
     struct mx_run_config c;
     void *memory;
     struct mx_run *run;
-    struct journal disk, queue; /* durable and applied; on their way */
-    uint64_t *snapshot;
-    size_t snapshot_words;
+    struct journal disk, queue; /* durable; on their way */
+    size_t applied;             /* of the disk's: the rest are late */
+    int failed;                 /* the disk takes nothing more until the restart */
+    struct journal origin;      /* a fork's first entry */
+    struct snapshot snapshots[SNAPSHOTS_MAX];
+    uint32_t snapshots_n;
     uint64_t now_ms, timer_ms; /* timer_ms: UINT64_MAX for none */
     struct mx_event held[HELD_MAX];
     size_t held_n;
-    struct trainer trainers[WORLD_MAX];
+    struct message net[NET_MAX];
+    size_t net_n;
+    struct trainer trainers[RANKS_MAX];
     uint32_t world;
-    struct served served[STEPS_MAX], trial[STEPS_MAX];
-    uint64_t hash; /* of all effects */
-    uint64_t counts[32]; /* what came up: see main */
+    uint64_t got[STEPS_MAX]; /* version of the batch that trainers got last */
+    int frozen, rewinding;   /* rewinding: to that step, once the journal stands still */
+    uint64_t rewind_to;
+    uint32_t withdrawals[K_MAX];
+    struct { int here; uint64_t version, hash; } trial[STEPS_MAX];
+    struct model model;
+    uint64_t hash; /* of all effects and entries */
+    uint64_t counts[64];
 };
 
-enum { CRASHES = 8, SNAPSHOT_LOADS, SERVES, HOLDS, REFUSALS, MIXES, CLOSES, STOPS, EXHAUSTIONS,
-       DROPS, TRIALS, QUARANTINES };
+#define SIM_COUNTS(X)                                                                             \
+    X(CRASHES) X(FAILURES) X(SNAPSHOT_LOADS) X(SNAPSHOTS) X(SERVES) X(HOLDS) X(AGAINS)            \
+    X(REFUSALS) X(MIXES) X(SETS) X(FUTURE_SETS) X(CLOSES) X(STOPS) X(ENDS) X(NOTES) X(DROPS)      \
+    X(TRIALS) X(QUARANTINES) X(BELOW_QUORUM) X(SKIPS) X(ADOPTS) X(JOINS) X(WITHDRAWALS)           \
+    X(REWINDS) X(UNWINDS_FROM_SNAPSHOT) X(FORKS) X(REFUSED_UNWINDS) X(WORLDS) X(LOCKSTEP_WAITS)   \
+    X(LATE_ENTRIES) X(REPLACED_REPORTS)
+
+enum sim_count {
+#define SIM_COUNT_ENUM(name) SIM_##name,
+    SIM_COUNTS(SIM_COUNT_ENUM)
+#undef SIM_COUNT_ENUM
+    SIM_COUNTS_N
+};
 
 /* ---- a random world ------------------------------------------------------------------------- */
 
-static inline void make_params(struct sim *s)
+static inline void make_policy(struct sim *s)
 {
-    const struct mx_policy_ops *p = s->c.policy;
+    const struct mx_policy_ops *p;
+    size_t policies = 0;
 
+    while (mx_policy_at(policies) != NULL) {
+        policies++;
+    }
+    p = below(&s->d, 2) == 0 ? mx_policy_at(below(&s->d, policies))
+                             : mx_policy_find(below(&s->d, 2) ? "ema" : "odm");
+    s->c.policy = p;
     assert_true(p->n_params <= PARAMS_MAX);
     for (size_t i = 0; i < p->n_params; i++) {
         s->params[i] = p->params[i].fallback;
@@ -61,61 +132,97 @@ static inline void make_params(struct sim *s)
             s->params[i] = (double)below(&s->d, 20);
         }
     }
+    s->c.params = s->params;
+}
+
+/* Limits that can be met, and what a domain may take over by them. */
+static inline void make_limits(struct sim *s)
+{
+    uint32_t k = s->c.plan.k;
+    size_t at;
+    double sum;
+
+    for (uint32_t i = 0; i < k; i++) {
+        s->limits[i] = (struct mx_limit){below(&s->d, 4) == 0 ? 0.5 / k : 0.0, 1.0, NAN, 1};
+        if (below(&s->d, 6) == 0) {
+            s->limits[i].ceiling = 0.5 + (double)below(&s->d, 24) / 64;
+        } else if (below(&s->d, 12) == 0) {
+            s->limits[i].pin = (double)below(&s->d, 16) / 64;
+        }
+    }
+    if (mx_limits_check(s->limits, k, &at, &sum) != MX_LIMITS_OK) {
+        for (uint32_t i = 0; i < k; i++) {
+            s->limits[i] = (struct mx_limit){0.0, 1.0, NAN, 1};
+        }
+    }
+    for (uint32_t i = 0; i < k; i++) {
+        double most = isnan(s->limits[i].pin) ? s->limits[i].ceiling : s->limits[i].pin;
+
+        if (most < 1) {
+            s->domains[i].takes_below = (uint32_t)ceil(most * s->c.plan.batch - 1e-9) + 1;
+        }
+    }
+    s->c.limits = s->limits;
+}
+
+static inline void make_plan(struct sim *s)
+{
+    struct mx_plan_spec *p = &s->c.plan;
+
+    *p = (struct mx_plan_spec){.seed = roll(&s->d), .k = 1 + (uint32_t)below(&s->d, K_MAX),
+                               .block = 1, .domains = s->domains,
+                               .sampling = (enum mx_sampling)below(&s->d, 5)};
+    if (p->sampling > MX_SAMPLING_BLOCK) {
+        p->sampling = MX_SAMPLING_SYSTEMATIC;
+    }
+    if (p->sampling == MX_SAMPLING_BLOCK) {
+        p->block = 1 + (uint32_t)below(&s->d, 3);
+    }
+    p->batch = p->block * (1 + (uint32_t)below(&s->d, 16));
+    for (uint32_t i = 0; i < p->k; i++) {
+        struct mx_plan_domain *d = &s->domains[i];
+
+        *d = (struct mx_plan_domain){.samples = 20 + below(&s->d, 300), .budget = MX_NO_BUDGET,
+                                     .chunk = 1 + (uint32_t)below(&s->d, 5),
+                                     .window = 1 + (uint32_t)below(&s->d, 3)};
+        if (below(&s->d, 4) == 0) {
+            d->max_epochs = 0.5 + (double)below(&s->d, 40) / 8;
+            d->budget = (uint64_t)floor(d->max_epochs * (double)d->samples);
+            d->on_exhausted = (enum mx_on_exhausted)below(&s->d, 3);
+        }
+        s->prior[i] = 0.1 + unit(&s->d);
+    }
+    s->c.prior = s->prior;
 }
 
 static inline void make_world(struct sim *s, uint64_t seed)
 {
     struct mx_run_config *c = &s->c;
-    size_t policies = 0;
 
     memset(s, 0, sizeof *s);
     s->d.state = seed;
-    while (mx_policy_at(policies) != NULL) {
-        policies++;
-    }
-    c->plan = (struct mx_plan_spec){.seed = roll(&s->d), .k = 1 + (uint32_t)below(&s->d, K_MAX),
-                                    .block = 1, .domains = s->domains,
-                                    .sampling = (enum mx_sampling)below(&s->d, 3)};
-    if (c->plan.sampling == MX_SAMPLING_BLOCK) {
-        c->plan.block = 1 + (uint32_t)below(&s->d, 3);
-    }
-    c->plan.batch = c->plan.block * (1 + (uint32_t)below(&s->d, 16));
-    for (uint32_t i = 0; i < c->plan.k; i++) {
-        s->domains[i] = (struct mx_plan_domain){1 + below(&s->d, 300), MX_NO_BUDGET, 4, 2,
-                                                MX_EXHAUSTED_REDISTRIBUTE};
-        if (below(&s->d, 12) == 0) {
-            s->domains[i].budget = 50 + below(&s->d, 1000);
-            s->domains[i].on_exhausted = (enum mx_on_exhausted)below(&s->d, 3);
-        }
-        s->limits[i] = (struct mx_limit){below(&s->d, 4) == 0 ? 0.5 / c->plan.k : 0.0, 1.0, NAN, 1};
-        s->prior[i] = 0.1 + unit(&s->d);
-    }
+    make_plan(s);
+    make_limits(s);
+    make_policy(s);
     c->seq_len = 128;
     c->max_ahead = 1 + (uint32_t)below(&s->d, 10);
     c->reserve_steps = 1 + (uint32_t)below(&s->d, 20);
     c->snapshot_steps = 1 + (uint32_t)below(&s->d, 40);
-    c->lead = below(&s->d, 3) == 0 ? (uint32_t)below(&s->d, 90) : 0;
-    c->end_step = below(&s->d, 4) == 0 ? below(&s->d, STEPS_MAX) : UINT64_MAX;
-    c->feedback_timeout_ms = below(&s->d, 3) == 0 ? 50 + below(&s->d, 1000) : 100000000;
+    c->end_step = below(&s->d, 4) == 0 ? 1 + below(&s->d, STEPS_MAX) : STEPS_MAX;
+    c->quorum = below(&s->d, 3) == 0 ? unit(&s->d) : 0.0;
     c->loss_max = 50.0;
-    c->prior = s->prior;
-    c->limits = s->limits;
-    c->policy = mx_policy_at(below(&s->d, 3) == 0 ? below(&s->d, policies) : 1);
-    make_params(s);
-    c->params = s->params;
-    s->world = 1 + (uint32_t)below(&s->d, WORLD_MAX);
+    if (below(&s->d, 3) == 0) {
+        c->lag = 1 + (uint32_t)below(&s->d, below(&s->d, 4) == 0 ? mx_run_lag_max(c->plan.k) : 4);
+    } else {
+        c->lead = below(&s->d, 3) == 0 ? (uint32_t)below(&s->d, 90) : 0;
+    }
+    c->feedback_timeout_ms =
+        c->lag > 0 || below(&s->d, 3) == 0 ? 50 + below(&s->d, 3000) : UINT64_MAX;
+    s->world = 1 + (uint32_t)below(&s->d, RANKS_MAX);
     s->now_ms = 1000;
     s->timer_ms = UINT64_MAX;
     s->memory = test_get(1, mx_run_size(c));
     s->run = mx_run_init(s->memory, c);
-}
-
-static inline void free_world(struct sim *s)
-{
-    journal_free(&s->disk);
-    journal_free(&s->queue);
-    free(s->snapshot);
-    free(s->memory);
 }
 
 #endif

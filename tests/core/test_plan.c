@@ -41,10 +41,10 @@ static void make_setup(struct dice *d, struct setup *s, enum mx_sampling samplin
     s->spec.batch = s->spec.block * (1 + (uint32_t)below(d, 60));
     s->spec.domains = s->domains;
     for (uint32_t i = 0; i < s->spec.k; i++) {
-        s->domains[i] = (struct mx_plan_domain){1 + below(d, 500), MX_NO_BUDGET,
-                                                1 + (uint32_t)below(d, 20),
-                                                1 + (uint32_t)below(d, 5),
-                                                MX_EXHAUSTED_REDISTRIBUTE};
+        s->domains[i] = (struct mx_plan_domain){.samples = 1 + below(d, 500),
+                                                .budget = MX_NO_BUDGET,
+                                                .chunk = 1 + (uint32_t)below(d, 20),
+                                                .window = 1 + (uint32_t)below(d, 5)};
         s->cursors[i] = below(d, 2000);
     }
     make_shares(d, s->shares, s->spec.k);
@@ -117,7 +117,8 @@ static void systematic_counts_are_points_in_stretches(void **state)
 
     (void)state;
     for (int i = 0; i < 3; i++) {
-        domains[i] = (struct mx_plan_domain){10, MX_NO_BUDGET, 1, 1, MX_EXHAUSTED_REDISTRIBUTE};
+        domains[i] = (struct mx_plan_domain){.samples = 10, .budget = MX_NO_BUDGET,
+                                              .chunk = 1, .window = 1};
     }
     for (uint64_t step = 0; step < 2000; step++) {
         uint32_t counts[3];
@@ -187,7 +188,8 @@ static void many_domains_are_drawn_alike(void **state)
 
     (void)state;
     for (uint32_t i = 0; i < K; i++) {
-        domains[i] = (struct mx_plan_domain){10, MX_NO_BUDGET, 1, 1, MX_EXHAUSTED_REDISTRIBUTE};
+        domains[i] = (struct mx_plan_domain){.samples = 10, .budget = MX_NO_BUDGET,
+                                              .chunk = 1, .window = 1};
         shares[i] = MX_SHARE_ONE / K + (i < MX_SHARE_ONE % K);
     }
     for (uint64_t step = 0; step < STEPS; step++) {
@@ -284,6 +286,41 @@ static void the_world_size_changes_nothing(void **state)
     }
 }
 
+/* However few slots are asked for, where domains pass places over. */
+static void parts_are_the_whole_with_samples_gone(void **state)
+{
+    struct dice d = {test_seed("parts_are_the_whole_with_samples_gone", 40)};
+
+    (void)state;
+    for (int round = 0; round < 400; round++) {
+        struct setup s;
+        struct mx_gone gone[K_MAX];
+        struct mx_plan_item whole[512], part[512];
+        uint64_t step = roll(&d) >> 30;
+
+        make_setup(&d, &s, (enum mx_sampling)(round % 3));
+        for (uint32_t i = 0; i < s.spec.k; i++) { /* up to half of the samples, of some of them */
+            gone[i] = (struct mx_gone){0, s.domains[i].samples / 2, below(&d, 2500)};
+            s.domains[i].gone = &gone[i];
+            s.domains[i].n_gone = gone[i].count > 0 && below(&d, 2) == 0;
+        }
+        plan(&s, step);
+        mx_plan_items(&s.spec, step, s.cursors, s.prefix, 0, s.spec.batch, whole);
+        for (uint32_t at = 0; at < s.spec.batch;) {
+            uint32_t n = 1 + (uint32_t)below(&d, 8);
+
+            n = n < s.spec.batch - at ? n : s.spec.batch - at;
+            mx_plan_items(&s.spec, step, s.cursors, s.prefix, at, n, part + at);
+            at += n;
+        }
+        for (uint32_t i = 0; i < s.spec.batch; i++) {
+            assert_int_equal(whole[i].sample, part[i].sample);
+            assert_int_equal(whole[i].domain, part[i].domain);
+            assert_int_equal(whole[i].epoch, part[i].epoch);
+        }
+    }
+}
+
 static void slots_can_be_asked_for(void **state)
 {
     struct dice d = {test_seed("slots_can_be_asked_for", 36)};
@@ -314,8 +351,8 @@ static void slots_can_be_asked_for(void **state)
 static void steps_are_laid_out_differently(void **state)
 {
     struct mx_plan_domain domains[2] = {
-        {100000, MX_NO_BUDGET, 1, 1, MX_EXHAUSTED_REDISTRIBUTE},
-        {100000, MX_NO_BUDGET, 1, 1, MX_EXHAUSTED_REDISTRIBUTE}};
+        {.samples = 100000, .budget = MX_NO_BUDGET, .chunk = 1, .window = 1},
+        {.samples = 100000, .budget = MX_NO_BUDGET, .chunk = 1, .window = 1}};
     struct mx_plan_spec spec = {.seed = 1, .batch = 64, .k = 2, .block = 1, .domains = domains};
     uint64_t cursors[2] = {0, 0};
     uint32_t prefix[3] = {0, 32, 64};
@@ -524,6 +561,7 @@ int main(void)
         cmocka_unit_test(many_domains_are_drawn_alike),
         cmocka_unit_test(every_sample_comes_once_an_epoch),
         cmocka_unit_test(the_world_size_changes_nothing),
+        cmocka_unit_test(parts_are_the_whole_with_samples_gone),
         cmocka_unit_test(slots_can_be_asked_for),
         cmocka_unit_test(steps_are_laid_out_differently),
         cmocka_unit_test(budgets_are_kept_as_the_slow_model_does),

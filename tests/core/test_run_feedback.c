@@ -52,6 +52,34 @@ static void feedback_that_makes_no_sense_is_refused(void **state)
     teardown(&b);
 }
 
+/* Trainers that came back in another number report anew what the others left half reported. */
+static void those_who_ask_now_replace_a_half_report(void **state)
+{
+    struct bench b;
+    struct mx_event ev = ask(3);
+
+    (void)state;
+    setup(&b, "odm");
+    open_run(&b);
+    serve_upto(&b, 3);
+    post(&b, 1, 0, 2, 0, 9.0);
+    write_all(&b);
+    post(&b, 1, 0, 3, 0, 1.0);
+    assert_refused(&b, MX_BAD_WORLD, 2);
+    ev.world = 3; /* three are there now */
+    give(&b, &ev);
+    write_all(&b);
+    for (uint32_t rank = 0; rank < 3; rank++) {
+        assert_int_equal(view(&b).steps_closed, 0);
+        post(&b, 1, rank, 3, 0, 1.0);
+        assert_non_null(effect(&b, MX_FX_APPEND));
+        write_all(&b);
+    }
+    assert_int_equal(view(&b).steps_closed, 1);
+    assert_true(view(&b).loss[0] == 1.0); /* nothing is left of the first report */
+    teardown(&b);
+}
+
 static void too_many_open_steps_are_refused(void **state)
 {
     struct bench b;
@@ -365,6 +393,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(feedback_that_makes_no_sense_is_refused),
+        cmocka_unit_test(those_who_ask_now_replace_a_half_report),
         cmocka_unit_test(too_many_open_steps_are_refused),
         cmocka_unit_test(bad_losses_are_quarantined),
         cmocka_unit_test(feedback_moves_the_mix),

@@ -99,6 +99,15 @@ class BytelmTest(harness.DaemonTest):
         self.train(1500, "again")
         self.assertEqual(self.bytes_of("model"), self.bytes_of("again"))
 
+    def test_steps_that_are_passed_over(self):
+        for first, end in ((5, 9), (20, 30)):
+            self.mixctl("skip", "r", "--from", first, "--to", end, "--why", "spike",
+                        daemon=self.daemon)
+        self.train(40, "model")
+        reported = {e["step"] for e in self.json("log", "r", "--kind", "feedback",
+                                                 daemon=self.daemon)["entries"]}
+        self.assertEqual(reported, set(range(40)) - set(range(5, 9)) - set(range(20, 30)))
+
     def test_refusals_name_what_is_wrong(self):
         self.train(3, "model")
         bad = bytearray(self.bytes_of("model"))

@@ -1,5 +1,7 @@
-/* fuzz_entry.c - journal entries, mixes and snapshot words: what decodes encodes to the same. */
+/* fuzz_entry.c - journal entries, mixes, withdrawals and snapshot words: what decodes encodes to
+ * the same. */
 #include "daemon/entry.h"
+#include "daemon/withdrawal.h"
 
 #include <string.h>
 
@@ -9,7 +11,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     struct mx_entry_box box;
     struct mx_err err;
-    uint64_t *words, shares[8], version;
+    uint64_t *words, shares[8], version, index;
+    struct mx_withdrawn w;
     uint32_t k;
     size_t n;
 
@@ -25,10 +28,18 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     } else {
         MX_REQUIRE(err.text[0] != '\0');
     }
-    if (mx_mix_decode((struct mx_span){data + 1, size - 1}, k, &version, shares, &err) == 0) {
-        uint8_t *again = mx_mix_encode(version, shares, k, &n);
+    if (mx_mix_decode((struct mx_span){data + 1, size - 1}, k, &version, &index, shares, &err) ==
+        0) {
+        struct mx_entry mix = {.mix_version = version, .index = index, .shares = shares};
+        uint8_t *again = mx_mix_encode(&mix, k, &n);
         MX_REQUIRE(again != NULL && n == size - 1 && memcmp(again, data + 1, n) == 0);
         free(again);
+    }
+    if (mx_withdrawn_decode((struct mx_span){data + 1, size - 1}, &w, &err) == 0) {
+        uint8_t *again = mx_withdrawn_encode(&w, &n);
+        MX_REQUIRE(again != NULL && n == size - 1 && memcmp(again, data + 1, n) == 0);
+        free(again);
+        free(w.pieces);
     }
     if (mx_words_decode((struct mx_span){data + 1, size - 1}, &words, &n, &err) == 0) {
         MX_REQUIRE(n * 8 == size - 1);

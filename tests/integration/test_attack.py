@@ -182,6 +182,37 @@ class Attack(DaemonTest):
                 w.batch(run, step, 0, 8)
             self.assertEqual(d.stats()["ready"]["filling"] + d.stats()["ready"]["batches"], 0)
 
+    def control(self, d, **o):
+        with wire.Wire(d.url, timeout=PATIENCE) as w:
+            return json.loads(w.get(wire.CONTROL, json.dumps(o).encode()))
+
+    def test_a_mix_set_for_later_than_where_a_run_goes_back_to_is_gone(self):
+        d = self.make(snapshot_steps=4, reserve_steps=4)
+        with wire.Wire(d.url, timeout=PATIENCE) as w:
+            for step in range(3):
+                w.batch(1, step, 0, 8)
+            self.control(d, op="mix.set", run="r", weights={"a": 1, "b": 0}, at=12, why="later")
+            before = [w.batch(1, step, 0, 8)["tokens"] for step in range(3, 11)]
+            self.until(lambda: d.stats("r")["frontier"] > 8)  # a snapshot knows of the mix
+            self.control(d, op="run.rewind", run="r", to=10, why="test")
+            self.assertEqual(before, [w.batch(1, step, 0, 8)["tokens"] for step in range(3, 11)])
+            for step in range(10, 14):
+                self.assertEqual(sum(w.batch(1, step, 0, 8)["domains"]), 4, "half of it is b")
+        self.assertTrue(self.control(d, op="run.replay", run="r")["ok"])
+
+    def test_a_fork_tells_of_its_own_steps_and_where_it_is_from(self):
+        d = self.make()
+        with wire.Wire(d.url, timeout=PATIENCE) as w:
+            w.batch(1, 9, 0, 8)
+            self.control(d, op="run.fork", run="r", name="f", at=6)
+            w.batch(2, 10, 0, 8)
+        self.control(d, op="run.stop", run="f")
+        r = self.control(d, op="run.replay", run="f")
+        self.assertEqual((r["first_step"], r["steps"]), (6, 5))
+        fork = self.control(d, op="run.log", run="f")["entries"][0]
+        self.assertEqual((fork["source"], fork["source_step"]), ("r", 6))
+        self.assertIn("from run r at its step 6", self.mixctl("log", "f", daemon=d).stdout)
+
     def test_a_get_with_a_body_is_answered(self):
         d = self.start()
         host, port = d.http[len("http://"):].split(":")

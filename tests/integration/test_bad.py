@@ -242,6 +242,9 @@ class BadPeers(BadTest):
         greedy = [wire.Wire(d.url, rcvbuf=4096) for _ in range(4)]
         for w in greedy:
             w.attach("r")
+        with wire.Wire(d.url, timeout=PATIENCE) as w:
+            while w.ask(wire.BATCH, wire.batch_body(1, 0, 0, 1)).status == wire.WAIT:
+                pass  # until steps are reserved: what is asked before that is told to wait
         asked = 0
         for i in range(200):
             for w in greedy:

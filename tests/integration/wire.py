@@ -141,12 +141,19 @@ class Wire:
 
     def feedback(self, run, step, losses, rank=0, world=1, version=1, flags=0):
         """losses: [(domain, samples, tokens, loss_sum)]. (entry, outcome, quarantined, text)"""
-        entries = b"".join(struct.pack("<IIQd", *x) for x in losses)
-        section = struct.pack("<HHI", 1, 0, len(entries)) + entries
-        body = self.get(FEEDBACK, struct.pack("<QQIIII", step, version, run, rank, world, flags) +
-                        section)
-        entry, outcome, quarantined, n = struct.unpack_from("<QIIH", body)
-        return entry, outcome, quarantined, body[18:18 + n].decode()
+        return parse_feedback(self.get(FEEDBACK, feedback_body(run, step, losses, rank, world,
+                                                               version, flags)))
+
+
+def feedback_body(run, step, losses, rank=0, world=1, version=1, flags=0):
+    entries = b"".join(struct.pack("<IIQd", *x) for x in losses)
+    section = struct.pack("<HHI", 1, 0, len(entries)) + entries
+    return struct.pack("<QQIIII", step, version, run, rank, world, flags) + section
+
+
+def parse_feedback(body):
+    entry, outcome, quarantined, n = struct.unpack_from("<QIIH", body)
+    return entry, outcome, quarantined, body[18:18 + n].decode()
 
 
 def batch_body(run, step, first, count, rank=0, world=1, token_first=0, oldest=None):
