@@ -4,6 +4,7 @@
 #   make demo     train a small language model on real text whose mix shifts by itself
 #   make test     every test: gcc and clang without warnings, sanitizers, integration
 #   make bench    measure, print a table, write build/bench.json
+#   make soak     the crash test with SOAK_KILLS kills, the simulation with SOAK_SEEDS runs
 #   make coverage report which lines the tests reach
 #   make fuzz     every parser of outside bytes, FUZZ_S seconds each
 
@@ -11,9 +12,12 @@ BUILD := build
 MESON := meson
 JOBS  := $(shell nproc)
 FUZZ_S := 60
+SOAK_KILLS := 5000
+SOAK_SEEDS := 20000
+SOAK_SEED  := $(shell date +%-j)
 TEST  := meson test --no-rebuild --print-errorlogs --num-processes $(JOBS)
 
-.PHONY: build demo test bench coverage fuzz format clean packages
+.PHONY: build demo test bench soak coverage fuzz format clean packages
 
 build: packages
 	@test -f $(BUILD)/build.ninja || $(MESON) setup $(BUILD)
@@ -63,6 +67,16 @@ bench: packages
 	@test -f $(BUILD)/release/build.ninja || $(MESON) setup -Dbuildtype=release $(BUILD)/release
 	@ninja -C $(BUILD)/release --quiet
 	@$(BUILD)/release/tests/bench/bench $(BUILD)/release $(BUILD)/bench.json
+
+# Other scripts each day, as many as you like; SOAK_SEED plays those of another day.
+soak: packages
+	@test -f $(BUILD)/gcc/build.ninja || $(MESON) setup -Dwerror=true $(BUILD)/gcc
+	@ninja -C $(BUILD)/gcc --quiet
+	MX_TEST_SIM_SEEDS=$(SOAK_SEEDS) MX_TEST_SEED=$(SOAK_SEED)000000 \
+	  MIXD_TEST_KILLS=$(SOAK_KILLS) MIXD_TEST_SEED=$(SOAK_SEED) \
+	  $(TEST) -C $(BUILD)/gcc --timeout-multiplier 0 core-sim faults-crash
+	@grep -hE '^(lockstep|async): seed|^\[  (PASSED|FAILED)  \]' \
+	  $(BUILD)/gcc/meson-logs/testlog.txt
 
 # Long runs of every fuzz target; what they find goes into tests/fuzz/corpus/.
 fuzz: packages
