@@ -73,11 +73,16 @@ static void write_warnings(struct mx_host *h, struct mx_jsonw *w)
     for (uint32_t i = 0; i < h->conf.k; i++) {
         uint64_t left = h->conf.domains[i].max_epochs > 0 ? mx_outlook(h, i) : UINT64_MAX;
 
-        if (left <= h->conf.warn_steps) {
+        if (left > h->conf.warn_steps) {
+            continue;
+        }
+        if (left > 0) {
             (void)snprintf(text, sizeof text, "domain %s runs out in %" PRIu64 " steps",
                            h->conf.domains[i].name, left);
-            mx_jsonw_string(w, NULL, text);
+        } else {
+            (void)snprintf(text, sizeof text, "domain %s is used up", h->conf.domains[i].name);
         }
+        mx_jsonw_string(w, NULL, text);
     }
     if (h->diverged > 0) {
         (void)snprintf(text, sizeof text, "%" PRIu64 " reports that were posted again differ from "

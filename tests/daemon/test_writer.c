@@ -86,6 +86,7 @@ static int teardown(void **state)
     struct fixture *f = *state;
 
     mx_writer_stop(f->w);
+    free(f->w); /* in a daemon it lives as long as the process */
     uv_close((uv_handle_t *)&f->inbox.wake, NULL);
     (void)uv_run(&f->loop, UV_RUN_DEFAULT);
     return uv_loop_close(&f->loop);
