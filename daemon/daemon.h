@@ -56,7 +56,6 @@ struct mx_host {
                                             or it has yet to look for them */
     uint32_t width, eod, slots_per_reply;
     char failed[MX_TEXT_MAX];            /* why the run can't be served, or "" */
-    uint32_t pending;                    /* entries being made durable */
     struct mx_req *held, **held_tail;
     uint32_t n_held;
     uv_timer_t timer;

@@ -305,17 +305,23 @@ static void a_budget_grows_with_the_domain(void **state)
     teardown(&b);
 }
 
+/* A domain of 40 samples that may be drawn one and a half times. */
+static void open_half_epoch(struct bench *b)
+{
+    setup(b, "static");
+    b->domains[0].samples = 40;
+    b->domains[0].max_epochs = 1.5;
+    b->domains[0].budget = 60;
+    open_run(b);
+}
+
 /* What is new at once belongs to the epoch in which the budget ran out. */
 static void a_used_up_domain_goes_on_with_what_is_new(void **state)
 {
     struct bench b;
 
     (void)state;
-    setup(&b, "static");
-    b.domains[0].samples = 40;
-    b.domains[0].max_epochs = 1.5;
-    b.domains[0].budget = 60;
-    open_run(&b);
+    open_half_epoch(&b);
     serve_upto(&b, 80);
     assert_int_equal(view(&b).cursors[0], 60);
     adopt(&b, 0, 80, 1);
@@ -333,11 +339,7 @@ static void growth_revives_a_domain(void **state)
     int notes = 0;
 
     (void)state;
-    setup(&b, "static");
-    b.domains[0].samples = 40;
-    b.domains[0].max_epochs = 1.5;
-    b.domains[0].budget = 60;
-    open_run(&b);
+    open_half_epoch(&b);
     serve_upto(&b, 40);
     assert_int_equal(view(&b).cursors[0], 60);
     adopt(&b, 0, 100, 1); /* half of 100 may be drawn a second time, and 20 have been */
