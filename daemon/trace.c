@@ -94,27 +94,33 @@ static uint32_t slot_of(const struct walk *w, const struct mx_series *s, uint64_
 
 /* ---- steps that are planned ---- */
 
-/* The largest step at or before whose snapshot the domain's cursor isn't past c. */
+/* The latest snapshot at which the domain's cursor isn't past c: its step, and the cursors there. What
+ * a probe has found is kept: more snapshots become durable meanwhile, and asked again for the same
+ * step the catalog may answer with a later one. */
 static int find_snapshot(const struct mx_traced *t, uint32_t domain, uint64_t c, uint64_t *cursors,
                          uint64_t *ret, struct mx_err *err)
 {
     uint64_t low = t->ground->first_step, high = t->frontier > low ? t->frontier - 1 : low, from;
+    uint32_t k = t->ground->plan.k;
+    uint64_t *probed = malloc(k * sizeof *probed);
+    int rc = probed == NULL ? mx_fail(err, MX_ENOMEM, "no memory to look for a sample")
+                            : mx_replay_start(t->catalog, t->run, t->name, t->ground, low, ret,
+                                              NULL, cursors, err);
 
-    while (low < high) {
+    while (rc == 0 && low < high) {
         uint64_t mid = low + (high - low + 1) / 2;
-        int rc = mx_replay_start(t->catalog, t->run, t->name, t->ground, mid, &from, NULL, cursors,
-                                 err);
 
-        if (rc < 0) {
-            return rc;
-        }
-        if (cursors[domain] <= c) {
+        rc = mx_replay_start(t->catalog, t->run, t->name, t->ground, mid, &from, NULL, probed, err);
+        if (rc == 0 && probed[domain] <= c) {
             low = mid;
-        } else {
+            *ret = from;
+            memcpy(cursors, probed, k * sizeof *cursors);
+        } else if (rc == 0) {
             high = from - 1; /* from > first_step: there the cursor isn't past any place looked for */
         }
     }
-    return mx_replay_start(t->catalog, t->run, t->name, t->ground, low, ret, NULL, cursors, err);
+    free(probed);
+    return rc;
 }
 
 /* The step and slot in which place c of the domain lies; it is before the frontier's cursor. */
