@@ -54,7 +54,7 @@ static struct mxc_full *full_new(const struct mxc_fetch *f)
         .step = f->step,
         .first_slot = f->first_slot,
         .slots = f->slots,
-        .seq_len = f->run->info.seq_len,
+        .seq_len = f->part.seq_len,
         .width = f->run->info.width,
         .samples = b->samples,
         .domains = b->tables,
@@ -70,7 +70,7 @@ static int check_reply(const struct mxc_range *g, const struct mx_batch_reply *m
                        struct mxc_error *err)
 {
     const struct mxc_fetch *f = g->fetch;
-    uint32_t seq_len = f->run->info.seq_len;
+    uint32_t seq_len = f->part.seq_len;
 
     if (m->step != f->step || m->run != f->run->id || m->slot_first != g->slot ||
         m->token_first != g->token || m->slot_count > g->left) {
@@ -80,6 +80,12 @@ static int check_reply(const struct mxc_range *g, const struct mx_batch_reply *m
                         " slots %" PRIu32 "+%" PRIu32 " token %" PRIu32,
                         m->run, m->step, m->slot_first, m->slot_count, m->token_first, f->run->id,
                         f->step, g->slot, g->left, g->token);
+    }
+    if (m->batch_size != f->part.batch_size || m->seq_len != seq_len) {
+        return mxc_fail(err, MXC_PROTOCOL,
+                        "BATCH reply: step %" PRIu64 " is %" PRIu32 " x %" PRIu32
+                        " tokens, by the run's parts %" PRIu32 " x %" PRIu32,
+                        f->step, m->batch_size, m->seq_len, f->part.batch_size, seq_len);
     }
     if (m->width != f->run->info.width || m->token_count > seq_len - g->token ||
         (m->slot_count > 1 && m->token_count != seq_len)) {
@@ -283,7 +289,7 @@ static int range_reply(struct mxc_job *job, struct mx_span body, struct mxc_msg 
     if (rc < 0) {
         return rc;
     }
-    if (m.token_first + m.token_count < f->run->info.seq_len) {
+    if (m.token_first + m.token_count < f->part.seq_len) {
         g->token = m.token_first + m.token_count;
     } else {
         g->token = 0;
@@ -368,9 +374,10 @@ struct mxc_fetch *mxc_fetch_new(struct mxc_run *r, uint64_t step, uint32_t first
     }
     f->run = r;
     f->step = step;
+    f->part = mxc_part_of(r, step);
     f->first_slot = first;
     f->slots = slots;
-    f->per_range = min_u32(r->slots_per_reply, slots);
+    f->per_range = min_u32(mxc_slots_per_reply(r, step), slots);
     f->range_count = (slots - 1) / f->per_range + 1;
     f->n_ranges = min_u32(f->range_count, MX_CLIENT_CALLS_MAX);
     f->ranges = calloc(f->n_ranges, sizeof *f->ranges);

@@ -97,6 +97,7 @@ enum mxc_fetch_state { MXC_FETCH_OPEN, MXC_FETCH_COMPLETE, MXC_FETCH_FAILED };
 struct mxc_fetch {
     struct mxc_run *run;
     uint64_t step;
+    struct mxc_part part; /* in which the step lies */
     uint32_t first_slot, slots;
     uint32_t per_range, range_count; /* ranges of per_range slots each, the last maybe shorter */
     uint32_t range_next, range_done;
@@ -185,8 +186,8 @@ struct mxc_run {
     char name[MX_NAME_MAX + 1];
     char **domains; /* owned, info.domain_count */
     uint32_t id, rank, world;
-    uint32_t first_slot, slots; /* of this rank */
-    uint32_t slots_per_reply;
+    struct mxc_part *parts;    /* owned, info.n_parts */
+    uint32_t *slots_per_reply; /* owned, of each part */
     uint64_t step; /* that mxc_next returns next */
     bool started;
     uint64_t returned;                               /* the step it returned last, if started */
@@ -199,6 +200,13 @@ struct mxc_run {
     struct mxc_error refused; /* the first refusal since the last flush; code 0 if none */
     uint32_t undelivered;
 };
+
+/* ---- run.c ---- */
+
+/* The slots of this rank in a step of so many; *ret_first: the first. */
+uint32_t mxc_rank_slots(const struct mxc_run *r, uint32_t batch_size, uint32_t *ret_first);
+/* How many slots of a step to ask for at once. */
+uint32_t mxc_slots_per_reply(const struct mxc_run *r, uint64_t step);
 
 /* ---- pump.c ---- */
 

@@ -77,11 +77,22 @@ MXC_API int mxc_open(const char *url, const struct mxc_options *options, struct 
  * handed out stay valid until freed. NULL is fine. */
 MXC_API void mxc_close(struct mxc_client *c);
 
-/* What a run is, fixed for its life. Borrowed from the run. */
+/* A run's batches from a step on. */
+struct mxc_part {
+    uint64_t from_step;  /* of the first part 0 */
+    uint32_t batch_size; /* samples in a global step */
+    uint32_t seq_len;    /* tokens in a sample */
+};
+
+/* What a run is, fixed for its life. Borrowed from the run. A run may change its batches' size and
+ * its samples' length at fixed steps: then it has several parts, and batch_size and seq_len are those
+ * of start_step. */
 struct mxc_run_info {
     const char *name;
     uint32_t batch_size;        /* samples in a global step */
     uint32_t seq_len;           /* tokens in a sample */
+    const struct mxc_part *parts; /* rising; 1 at least */
+    uint32_t n_parts;
     uint32_t width;             /* bytes of a token: 2 or 4 */
     uint32_t eod;               /* end-of-document token, UINT32_MAX for none */
     uint64_t end_step;          /* first step that doesn't exist; UINT64_MAX if unlimited */
@@ -91,8 +102,9 @@ struct mxc_run_info {
 };
 
 /* Attaches as rank of world (rank < world): this run object takes slots
- * [rank*B/world, (rank+1)*B/world) of each step, starting at start_step. MXC_INVALID if those are
- * none, as world is larger than B. */
+ * [rank*B/world, (rank+1)*B/world) of each step, starting at start_step, B being the step's batch
+ * size. MXC_INVALID if those are none in start_step or a later part of the run, as world is larger
+ * than B. */
 MXC_API int mxc_attach(struct mxc_client *c, const char *run, uint32_t rank, uint32_t world,
                        uint64_t start_step, struct mxc_run **ret, struct mxc_error *err);
 /* Posts that aren't delivered yet still go out. NULL is fine. */
@@ -109,13 +121,16 @@ struct mxc_batch {
     const void *tokens;          /* [slots][seq_len] of uint16_t or uint32_t in host order */
     const uint32_t *domains;     /* index into info.domains */
     const uint32_t *epochs;      /* how many times the domain had been seen in full before */
-    const uint64_t *samples;     /* number of the sample in its domain */
+    const uint64_t *samples;     /* number of the sample in its domain; in a run with several lengths
+                                    samples are numbered in the shortest, and this is the first */
     const uint32_t *start_index; /* [slots + 1]: sample i's document starts are
                                     starts[start_index[i] .. start_index[i + 1]) */
     const uint32_t *starts;      /* token offsets in the sample at which a document begins */
 };
 
-/* The next step's batch, from start_step on. Steps that an operator has passed over are left out:
+/* The batch size and length of a step. */
+MXC_API struct mxc_part mxc_part_of(const struct mxc_run *r, uint64_t step);
+/* The next step's batch, from start_step on; slots and seq_len of it are those of its step. Steps that an operator has passed over are left out:
  * batch->step says which one it is. Blocks up to the timeout; on MXC_TIMEOUT, BUSY and UNREACHABLE
  * the same step is asked for by the next call. MXC_END after the last step. */
 MXC_API int mxc_next(struct mxc_run *r, struct mxc_batch **ret, struct mxc_error *err);

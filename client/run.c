@@ -44,33 +44,75 @@ static int take_names(struct mxc_run *r, uint32_t *count, struct mx_span names,
     return 0;
 }
 
+/* The parts of the run. */
+static int take_parts(struct mxc_run *r, const struct mx_attach_reply *m, struct mxc_error *err)
+{
+    r->parts = calloc(m->part_count, sizeof *r->parts);
+    r->slots_per_reply = calloc(m->part_count, sizeof *r->slots_per_reply);
+    if (r->parts == NULL || r->slots_per_reply == NULL) {
+        return mxc_fail(err, MXC_NOMEM, "no memory for the parts of a run");
+    }
+    for (uint32_t i = 0; i < m->part_count; i++) {
+        struct mx_part_entry e;
+
+        mx_part_get(m->tables, i, &e);
+        r->parts[i] = (struct mxc_part){e.from_step, e.batch_size, e.seq_len};
+        r->slots_per_reply[i] = e.slots_per_reply > 0 ? e.slots_per_reply : 1;
+    }
+    r->info.parts = r->parts;
+    r->info.n_parts = m->part_count;
+    return 0;
+}
+
+/* From the present step on this rank has slots in every step. */
+static int check_slots(const struct mxc_run *r, struct mxc_error *err)
+{
+    for (uint32_t i = 0; i < r->info.n_parts; i++) {
+        const struct mxc_part *p = &r->parts[i];
+        uint64_t end = i + 1 < r->info.n_parts ? p[1].from_step : UINT64_MAX;
+        uint32_t first;
+
+        if (end > r->step && p->from_step < r->info.end_step &&
+            mxc_rank_slots(r, p->batch_size, &first) == 0) {
+            return mxc_fail(err, MXC_INVALID,
+                            "run %s: rank %" PRIu32 " of world %" PRIu32
+                            " gets none of the %" PRIu32 " slots of a batch from step %" PRIu64
+                            " on",
+                            r->name, r->rank, r->world, p->batch_size, p->from_step);
+        }
+    }
+    return 0;
+}
+
 /* What the first page says of the run. */
 static int take_info(struct mxc_run *r, const struct mx_attach_reply *m, struct mxc_error *err)
 {
-    if (m->batch_size == 0 || m->batch_size > MX_BATCH_MAX || m->seq_len == 0 ||
-        m->seq_len > MX_SEQ_LEN_MAX || (m->width != 2 && m->width != 4) || m->domain_count == 0 ||
+    struct mxc_part part;
+    int rc;
+
+    if ((m->width != 2 && m->width != 4) || m->domain_count == 0 ||
         m->domain_count > MX_DOMAINS_MAX) {
         return mxc_fail(err, MXC_PROTOCOL,
-                        "ATTACH reply: a batch of %" PRIu32 " x %" PRIu32 " tokens of %" PRIu32
-                        " bytes from %" PRIu32 " domains is out of range",
-                        m->batch_size, m->seq_len, m->width, m->domain_count);
+                        "ATTACH reply: tokens of %" PRIu32 " bytes from %" PRIu32
+                        " domains are out of range",
+                        m->width, m->domain_count);
     }
+    rc = take_parts(r, m, err);
+    if (rc < 0) {
+        return rc;
+    }
+    part = mxc_part_of(r, r->step);
     r->id = m->run;
-    r->slots_per_reply = m->slots_per_reply > 0 ? m->slots_per_reply : 1;
-    r->info.batch_size = m->batch_size;
-    r->info.seq_len = m->seq_len;
+    r->info.batch_size = part.batch_size;
+    r->info.seq_len = part.seq_len;
     r->info.width = m->width;
     r->info.eod = m->eod;
     r->info.end_step = m->end_step;
     r->info.frontier = m->frontier;
     r->info.domain_count = m->domain_count;
-    r->first_slot = (uint32_t)((uint64_t)r->rank * m->batch_size / r->world);
-    r->slots = (uint32_t)(((uint64_t)r->rank + 1) * m->batch_size / r->world) - r->first_slot;
-    if (r->slots == 0) {
-        return mxc_fail(err, MXC_INVALID,
-                        "run %s: rank %" PRIu32 " of world %" PRIu32 " gets none of the %" PRIu32
-                        " slots of a batch",
-                        r->name, r->rank, r->world, m->batch_size);
+    rc = check_slots(r, err);
+    if (rc < 0) {
+        return rc;
     }
     r->domains = calloc(m->domain_count, sizeof *r->domains);
     if (r->domains == NULL) {
@@ -89,7 +131,7 @@ static int attach_page(struct mxc_run *r, uint32_t *count, int64_t deadline, str
                                   .domain_first = *count,
                                   .run = {(const uint8_t *)r->name, strlen(r->name)}};
     struct mx_writer w;
-    struct mx_span reply;
+    struct mx_span reply, names = {NULL, 0};
     struct mxc_msg *msg;
     struct mx_err e;
     int rc;
@@ -102,7 +144,8 @@ static int attach_page(struct mxc_run *r, uint32_t *count, int64_t deadline, str
     if (rc < 0) {
         return rc;
     }
-    if (mx_attach_reply_decode(reply.p, reply.n, &m, &e) < 0) {
+    if (mx_attach_reply_decode(reply.p, reply.n, &m, &e) < 0 ||
+        mx_parts_check(&m, &names, &e) < 0) {
         rc = mxc_fail_proto(err, &e);
     } else if (r->domains == NULL) {
         rc = take_info(r, &m, err);
@@ -117,7 +160,7 @@ static int attach_page(struct mxc_run *r, uint32_t *count, int64_t deadline, str
                       "ATTACH reply: names from domain %" PRIu32 " on, not from %" PRIu32,
                       m.domain_first, *count);
     }
-    rc = rc < 0 ? rc : take_names(r, count, m.names, err);
+    rc = rc < 0 ? rc : take_names(r, count, names, err);
     mxc_msg_free(msg);
     return rc;
 }
@@ -128,6 +171,8 @@ static void run_free(struct mxc_run *r)
         free(r->domains[i]);
     }
     free(r->domains);
+    free(r->parts);
+    free(r->slots_per_reply);
     free(r);
 }
 
@@ -207,6 +252,34 @@ const struct mxc_run_info *mxc_run_get_info(const struct mxc_run *r)
     return &r->info;
 }
 
+/* ---- parts ---- */
+
+static uint32_t part_index(const struct mxc_run *r, uint64_t step)
+{
+    uint32_t i = r->info.n_parts - 1;
+
+    while (i > 0 && r->parts[i].from_step > step) {
+        i--;
+    }
+    return i;
+}
+
+struct mxc_part mxc_part_of(const struct mxc_run *r, uint64_t step)
+{
+    return r->parts[part_index(r, step)];
+}
+
+uint32_t mxc_slots_per_reply(const struct mxc_run *r, uint64_t step)
+{
+    return r->slots_per_reply[part_index(r, step)];
+}
+
+uint32_t mxc_rank_slots(const struct mxc_run *r, uint32_t batch_size, uint32_t *ret_first)
+{
+    *ret_first = (uint32_t)((uint64_t)r->rank * batch_size / r->world);
+    return (uint32_t)(((uint64_t)r->rank + 1) * batch_size / r->world) - *ret_first;
+}
+
 /* ---- batches ---- */
 
 static bool fetch_done(const void *arg)
@@ -259,7 +332,7 @@ static int await(struct mxc_fetch *f, int64_t deadline, struct mxc_error *err)
 /* Begins what is to be fetched ahead and isn't. False if there's no memory for the current step. */
 static bool fill_ahead(struct mxc_run *r)
 {
-    uint32_t n = r->client->inflight;
+    uint32_t n = r->client->inflight, first, slots;
 
     for (uint64_t s = r->step; s < r->step + n && s < r->info.end_step && s <= MX_STEP_MAX; s++) {
         struct mxc_fetch **f = &r->ahead[s % n];
@@ -272,7 +345,8 @@ static bool fill_ahead(struct mxc_run *r)
             continue;
         }
         mxc_fetch_free(*f);
-        *f = mxc_fetch_new(r, s, r->first_slot, r->slots);
+        slots = mxc_rank_slots(r, mxc_part_of(r, s).batch_size, &first);
+        *f = slots > 0 ? mxc_fetch_new(r, s, first, slots) : NULL;
     }
     return r->ahead[r->step % n] != NULL;
 }
@@ -308,6 +382,10 @@ static int await_next(struct mxc_run *r, int64_t deadline, bool *ret_ready, stru
 
         if (r->step >= r->info.end_step || r->step > MX_STEP_MAX) {
             return mxc_fail(err, MXC_END, "run %s ends before step %" PRIu64, r->name, r->step);
+        }
+        rc = check_slots(r, err); /* mxc_seek may have gone to a part of smaller batches */
+        if (rc < 0) {
+            return rc;
         }
         if (!fill_ahead(r)) {
             return mxc_fail(err, MXC_NOMEM, "no memory for a batch");
@@ -359,13 +437,15 @@ int mxc_slots_at(struct mxc_run *r, uint64_t step, uint32_t first_slot, uint32_t
                  struct mxc_batch **ret, struct mxc_error *err)
 {
     int64_t deadline = mxc_deadline(r->client);
+    uint32_t batch = mxc_part_of(r, step).batch_size;
     struct mxc_fetch *f;
     int rc;
 
-    if (slots == 0 || first_slot >= r->info.batch_size || slots > r->info.batch_size - first_slot) {
+    if (slots == 0 || first_slot >= batch || slots > batch - first_slot) {
         return mxc_fail(err, MXC_INVALID,
-                        "run %s: slots %" PRIu32 "+%" PRIu32 " of a batch that has %" PRIu32,
-                        r->name, first_slot, slots, r->info.batch_size);
+                        "run %s step %" PRIu64 ": slots %" PRIu32 "+%" PRIu32
+                        " of a batch that has %" PRIu32,
+                        r->name, step, first_slot, slots, batch);
     }
     if (step > MX_STEP_MAX) {
         return mxc_fail(err, MXC_INVALID, "step %" PRIu64 " is beyond the last one possible", step);
@@ -387,7 +467,9 @@ int mxc_slots_at(struct mxc_run *r, uint64_t step, uint32_t first_slot, uint32_t
 
 int mxc_batch_at(struct mxc_run *r, uint64_t step, struct mxc_batch **ret, struct mxc_error *err)
 {
-    return mxc_slots_at(r, step, r->first_slot, r->slots, ret, err);
+    uint32_t first, slots = mxc_rank_slots(r, mxc_part_of(r, step).batch_size, &first);
+
+    return mxc_slots_at(r, step, first, slots, ret, err);
 }
 
 void mxc_seek(struct mxc_run *r, uint64_t step)

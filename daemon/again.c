@@ -136,8 +136,7 @@ static void again_done(uv_work_t *work, int status)
 /* The request's losses as the core would have kept them. */
 static int take_losses(struct again *a)
 {
-    struct mx_loss_bounds bounds = {a->h->conf.loss_max,
-                                    a->h->conf.batch_size * a->h->conf.seq_len};
+    struct mx_loss_bounds bounds = {.loss_max = a->h->conf.loss_max};
     struct mx_feedback_request m;
     struct mx_span entries;
     struct mx_loss *all;
@@ -149,6 +148,8 @@ static int take_losses(struct again *a)
     MX_REQUIRE(mx_feedback_request_decode(a->req->frame + MX_HEADER_BYTES,
                                           a->req->n - MX_HEADER_BYTES, &m, &err) == 0);
     MX_REQUIRE(mx_train_decode(m.sections, &entries, &n, &err) == 0);
+    bounds.tokens_max = (uint64_t)mx_plan_part_of(&a->h->plan, m.step).batch *
+                        mx_host_seq_len(a->h, m.step);
     a->step = m.step;
     a->rank = m.rank;
     a->world = m.world;

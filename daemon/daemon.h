@@ -47,6 +47,7 @@ struct mx_host {
     uint32_t n_retired;
     struct mx_plan_domain *plan_domains; /* k: as the run began */
     struct mx_plan_spec plan;            /* likewise */
+    uint32_t *takes_below;               /* what plan points to, if the run has parts */
     struct mx_run *core;
     struct mx_ground *ground;            /* what fillers and look-ups read now */
     uint64_t plan_changes;               /* of the core, that the ground is as of */
@@ -54,7 +55,7 @@ struct mx_host {
     struct history *rewind;              /* which waits for the journal to stand still; history.c */
     bool behind;                         /* withdrawals that it must take before it plans a step,
                                             or it has yet to look for them */
-    uint32_t width, eod, slots_per_reply;
+    uint32_t width, eod;
     char failed[MX_TEXT_MAX];            /* why the run can't be served, or "" */
     struct mx_req *held, **held_tail;
     uint32_t n_held;
@@ -142,6 +143,10 @@ struct mx_run *mx_host_blank_core(const struct mx_host *h);
 /* What applying an entry to a core of this run came to, as an error's text. */
 int mx_host_applied(const struct mx_host *h, struct mx_run *run, const struct mx_entry *e,
                     enum mx_applied applied, struct mx_err *err) MX_MUST_CHECK;
+/* Tokens in a slot of a step. */
+uint32_t mx_host_seq_len(const struct mx_host *h, uint64_t step);
+/* Slots of a step that surely fit one reply if documents are 64 tokens and longer; 1 at least. */
+uint32_t mx_host_slots_per_reply(const struct mx_host *h, uint64_t step);
 /* Brings the ground up to the core's changes of domains. */
 void mx_host_refresh(struct mx_host *h);
 /* "active", "stopped", "exhausted", "ended" or "failed". */

@@ -156,21 +156,47 @@ static void deeper(struct mx_host *h)
     }
 }
 
+/* What whoever asks for these slots of a step will ask for in another one, whose batch may be of
+ * another size: the first slots of its rank, if these are that. False if it can't be told. */
+static bool same_slots(const struct mx_host *h, const struct mx_batch_request *m, uint64_t step,
+                       uint32_t *ret_first, uint32_t *ret_count)
+{
+    uint64_t batch = mx_plan_part_of(&h->plan, m->step).batch;
+    uint64_t other = mx_plan_part_of(&h->plan, step).batch, first, end;
+    uint32_t most = mx_host_slots_per_reply(h, step);
+
+    *ret_first = m->slot_first;
+    *ret_count = m->slot_count;
+    if (batch == other && mx_host_seq_len(h, m->step) == mx_host_seq_len(h, step)) {
+        return true;
+    }
+    if (m->token_first > 0 || m->slot_first != m->rank * batch / m->world) {
+        return false;
+    }
+    first = m->rank * other / m->world;
+    end = (m->rank + (uint64_t)1) * other / m->world;
+    *ret_first = (uint32_t)first;
+    *ret_count = (uint32_t)(end - first < most ? end - first : most);
+    return end > first;
+}
+
 /* Starts the fills of the same slots in the steps that will be asked for next. */
-static void fill_ahead(struct mx_host *h, uint64_t step, uint32_t first, uint32_t count,
-                       uint32_t token_first)
+static void fill_ahead(struct mx_host *h, const struct mx_batch_request *m)
 {
     struct mx_fills *t = h->d->fills;
     uint64_t limit = h->d->config.ready_mib << 20;
     uint64_t setting = h->d->config.fill_ahead;
     uint64_t ahead = setting > 0 && h->ahead > setting ? h->ahead : setting;
 
-    for (uint64_t s = step + 1; s <= step + ahead; s++) {
-        if (t->speculative >= SPECULATIVE_MAX || t->stats.ready_bytes >= limit) {
+    for (uint64_t s = m->step + 1; s <= m->step + ahead; s++) {
+        uint32_t first, count;
+
+        if (t->speculative >= SPECULATIVE_MAX || t->stats.ready_bytes >= limit ||
+            !same_slots(h, m, s, &first, &count)) {
             return;
         }
-        if (find(h, s, first, count, token_first) == NULL &&
-            start(h, s, first, count, token_first, true) == NULL) {
+        if (find(h, s, first, count, m->token_first) == NULL &&
+            start(h, s, first, count, m->token_first, true) == NULL) {
             return; /* not planned: under a mix that isn't durable, or beyond the end */
         }
     }
@@ -243,7 +269,7 @@ void mx_fills_serve(struct mx_host *h, struct mx_req *req, const struct mx_batch
         req->next = f->waiters;
         f->waiters = req;
     }
-    fill_ahead(h, m->step, m->slot_first, m->slot_count, m->token_first);
+    fill_ahead(h, m);
 }
 
 /* Takes f->reply if the last of them gets it. */

@@ -67,6 +67,7 @@ static int replay(struct mx_fill *f, struct mx_err *err)
 /* What is being put together: the slots that fit, where their tokens lie, where documents start. */
 struct making {
     struct mx_fill *f;
+    uint32_t seq_len, batch;   /* of the step */
     uint32_t n, tokens;        /* slots, tokens of each */
     struct mx_plan_item *items;
     uint32_t *bounds;          /* document starts in each */
@@ -75,33 +76,78 @@ struct making {
     struct mx_batch_layout at;
 };
 
-static void locate(const struct making *m, uint32_t i, uint64_t *ret_shard, uint64_t *ret_token)
+/* Tokens that lie in a row in one shard. */
+struct stretch {
+    uint64_t shard, token;
+    uint32_t at, n; /* in the slot: tokens [at, at + n) */
+};
+
+/* The stretch of slot i's tokens that begins with its token `at`: up to `end`, or where its next
+ * sample lies in another shard. */
+static struct stretch stretch_from(const struct making *m, uint32_t i, uint32_t at, uint32_t end)
 {
-    mx_view_find(m->f->ground->views[m->items[i].domain], m->items[i].sample, ret_shard, ret_token);
-    *ret_token += m->f->token_first;
+    const struct mx_view *v = m->f->ground->views[m->items[i].domain];
+    uint32_t unit = v->seq_len, upto = (at / unit + 1) * unit;
+    struct stretch s = {.at = at};
+    uint64_t shard, token;
+
+    mx_view_find(v, m->items[i].sample + at / unit, &s.shard, &s.token);
+    s.token += at % unit;
+    for (; upto < end; upto += unit) {
+        mx_view_find(v, m->items[i].sample + upto / unit, &shard, &token);
+        if (shard != s.shard || token != s.token + (upto - at)) {
+            break;
+        }
+    }
+    s.n = (upto < end ? upto : end) - at;
+    return s;
+}
+
+/* Appends the document starts of a stretch: there is one at a seam of two shards, too. */
+static int add_stretch(struct making *m, const struct stretch *s, int seam, struct mx_err *err)
+{
+    uint32_t *starts = m->starts + m->n_starts;
+    size_t room = m->cap - m->n_starts, n;
+    int rc = mx_shardset_starts(m->f->host->d->shards, s->shard, s->token, s->n, starts, room, &n,
+                                err);
+
+    if (rc < 0) {
+        return rc;
+    }
+    seam = seam && (n == 0 || room == 0 || starts[0] != 0);
+    if (n + (size_t)seam > room) {
+        return MX_EFULL;
+    }
+    if (seam) {
+        memmove(starts + 1, starts, n * sizeof *starts);
+        starts[0] = 0;
+        n++;
+    }
+    for (size_t j = 0; j < n; j++) {
+        starts[j] += s->at;
+    }
+    m->n_starts += n;
+    return 0;
 }
 
 /* Appends the document starts of slot i; MX_EFULL if they don't fit any reply. */
 static int add_starts(struct making *m, uint32_t i, struct mx_err *err)
 {
-    uint64_t shard, token;
-    size_t n;
-    int rc;
+    uint32_t first = m->f->token_first, end = first + m->tokens, at = first;
+    size_t before = m->n_starts;
 
-    locate(m, i, &shard, &token);
-    rc = mx_shardset_starts(m->f->host->d->shards, shard, token, m->tokens,
-                            m->starts + m->n_starts, m->cap - m->n_starts, &n, err);
-    if (rc < 0) {
-        return rc;
+    while (at < end) {
+        struct stretch s = stretch_from(m, i, at, end);
+        /* Where a reply's part begins with a seam, the stretch before it tells. */
+        int seam = at > first || (at > 0 && stretch_from(m, i, at - 1, end).n == 1);
+        int rc = add_stretch(m, &s, seam, err);
+
+        if (rc != 0) {
+            return rc;
+        }
+        at += s.n;
     }
-    if (n > m->cap - m->n_starts) {
-        return MX_EFULL;
-    }
-    for (size_t j = 0; j < n; j++) {
-        m->starts[m->n_starts + j] += m->f->token_first;
-    }
-    m->bounds[i] = (uint32_t)n;
-    m->n_starts += n;
+    m->bounds[i] = (uint32_t)(m->n_starts - before);
     return 0;
 }
 
@@ -110,7 +156,7 @@ static int gather_slots(struct making *m, struct mx_err *err)
 {
     const struct mx_host *h = m->f->host;
 
-    m->tokens = (uint32_t)h->conf.seq_len;
+    m->tokens = m->seq_len;
     for (uint32_t i = 0; i < m->n; i++) {
         size_t before = m->n_starts;
         int rc = add_starts(m, i, err);
@@ -135,7 +181,7 @@ static int gather_part(struct making *m, struct mx_err *err)
 {
     const struct mx_host *h = m->f->host;
     size_t room = MX_REPLY_MAX - MX_BATCH_FIXED_BYTES - 32;
-    uint32_t left = (uint32_t)h->conf.seq_len - m->f->token_first;
+    uint32_t left = m->seq_len - m->f->token_first;
 
     m->n = 1;
     m->tokens = room / h->width < left ? (uint32_t)(room / h->width) : left;
@@ -164,7 +210,7 @@ static void write_tables(const struct making *m, uint8_t *p)
         .step = f->step, .mix_version = f->work_version, .run = f->host->id,
         .slot_first = f->first, .slot_count = m->n, .token_first = f->token_first,
         .token_count = m->tokens, .width = f->host->width, .bound_count = (uint32_t)m->n_starts,
-        .tokens_at = (uint32_t)m->at.tokens,
+        .tokens_at = (uint32_t)m->at.tokens, .batch_size = m->batch, .seq_len = m->seq_len,
     };
     struct mx_writer w;
 
@@ -186,6 +232,27 @@ static void write_tables(const struct making *m, uint8_t *p)
            m->at.tokens - m->at.starts - 4 * m->n_starts);
 }
 
+/* The tokens of slot i. */
+static int read_slot(const struct making *m, uint32_t i, uint8_t *to, struct mx_err *err)
+{
+    struct mx_host *h = m->f->host;
+    uint32_t at = m->f->token_first, end = at + m->tokens;
+
+    while (at < end) {
+        struct stretch s = stretch_from(m, i, at, end);
+        int rc = mx_shardset_read(h->d->shards, s.shard, s.token, s.n, h->width, to, err);
+
+        if (rc < 0) {
+            return mx_wrap(err, "domain %s, sample %" PRIu64,
+                           h->conf.domains[m->items[i].domain].name,
+                           m->items[i].sample + at / (uint32_t)h->conf.unit);
+        }
+        to += (size_t)s.n * h->width;
+        at += s.n;
+    }
+    return 0;
+}
+
 static int make_reply(struct making *m, struct mx_err *err)
 {
     struct mx_fill *f = m->f;
@@ -199,15 +266,9 @@ static int make_reply(struct making *m, struct mx_err *err)
     p = mx_reply_data(f->reply);
     write_tables(m, p);
     for (uint32_t i = 0; i < m->n; i++) {
-        uint64_t shard, token;
-        int rc;
+        int rc = read_slot(m, i, p + m->at.tokens + (size_t)i * m->tokens * h->width, err);
 
-        locate(m, i, &shard, &token);
-        rc = mx_shardset_read(h->d->shards, shard, token, m->tokens, h->width,
-                              p + m->at.tokens + (size_t)i * m->tokens * h->width, err);
         if (rc < 0) {
-            (void)mx_wrap(err, "domain %s, sample %" PRIu64,
-                          h->conf.domains[m->items[i].domain].name, m->items[i].sample);
             mx_reply_free(f->reply);
             f->reply = NULL;
             return rc;
@@ -219,14 +280,15 @@ static int make_reply(struct making *m, struct mx_err *err)
 static int make(struct mx_fill *f, struct mx_err *err)
 {
     struct mx_host *h = f->host;
-    struct making m = {.f = f, .n = f->count};
-    size_t fit = (MX_REPLY_MAX - MX_BATCH_FIXED_BYTES) / (20 + (size_t)h->conf.seq_len * h->width);
+    struct making m = {.f = f, .n = f->count, .seq_len = mx_host_seq_len(h, f->step),
+                       .batch = mx_plan_part_of(&h->plan, f->step).batch};
+    size_t fit = (MX_REPLY_MAX - MX_BATCH_FIXED_BYTES) / (20 + (size_t)m.seq_len * h->width);
     int rc = 0;
 
     if (m.n > fit) {
         m.n = fit > 0 ? (uint32_t)fit : 1;
     }
-    m.cap = (size_t)m.n * h->conf.seq_len;
+    m.cap = (size_t)m.n * m.seq_len;
     m.cap = m.cap < MX_REPLY_MAX / 4 ? m.cap : MX_REPLY_MAX / 4;
     m.items = malloc(m.n * sizeof *m.items);
     m.bounds = malloc(m.n * sizeof *m.bounds);

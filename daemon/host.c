@@ -69,6 +69,7 @@ static void free_host(struct mx_host *h)
     mx_runconf_clear(&h->conf);
     free(h->views);
     free(h->plan_domains);
+    free(h->takes_below);
     free(h->core);
     free(h->trainers);
     free(h->low);
@@ -76,6 +77,13 @@ static void free_host(struct mx_host *h)
 }
 
 /* ---- putting a host together ---- */
+
+/* The slots under which a domain takes over others' in a batch: those up to its share, rounded up as
+ * sampling may do; 1e-9: what rounding can add. 0: no limit. */
+static uint32_t takes_below(double most, uint32_t batch)
+{
+    return most < 1 ? (uint32_t)ceil(most * (double)batch - 1e-9) + 1 : 0;
+}
 
 /* What the plan needs to know of a domain whose view is made. */
 static int plan_domain(struct mx_host *h, uint32_t i, struct mx_err *err)
@@ -85,12 +93,13 @@ static int plan_domain(struct mx_host *h, uint32_t i, struct mx_err *err)
     double most = isnan(c->limit.pin) ? c->limit.ceiling : c->limit.pin, budget;
     struct mx_plan_domain *p = &h->plan_domains[i];
 
-    *p = (struct mx_plan_domain){.samples = v->samples, .budget = MX_NO_BUDGET, .chunk = v->chunk,
+    *p = (struct mx_plan_domain){.samples = v->samples, .budget = MX_NO_BUDGET,
+                                 .chunk = mx_plan_chunk(&h->plan, v->chunk),
                                  .window = (uint32_t)h->conf.window,
                                  .on_exhausted = c->on_exhausted, .max_epochs = c->max_epochs};
-    if (most < 1) {
-        /* Slots up to the share, rounded up as sampling may do; 1e-9: what rounding can add. */
-        p->takes_below = (uint32_t)ceil(most * (double)h->conf.batch_size - 1e-9) + 1;
+    p->takes_below = takes_below(most, h->plan.batch);
+    for (uint32_t j = 0; j < h->plan.n_parts; j++) {
+        h->takes_below[(size_t)j * h->conf.k + i] = takes_below(most, h->plan.parts[j].batch);
     }
     if (c->max_epochs > 0) {
         budget = floor(c->max_epochs * (double)v->samples);
@@ -129,13 +138,14 @@ static int open_domain(struct mx_host *h, uint32_t i, bool fresh, struct mx_doma
     if (v == NULL) {
         return mx_fail(err, MX_ENOMEM, "run %s: no memory", h->conf.name);
     }
-    rc = mx_view_make(h->d->catalog, ret, r->shards, (uint32_t)h->conf.seq_len, v, err);
+    rc = mx_view_make(h->d->catalog, ret, r->shards, (uint32_t)h->conf.unit, v, err);
     if (rc < 0) {
         return rc;
     }
-    if (v->samples == 0) {
+    if (v->samples < mx_plan_longest(&h->plan)) {
         return mx_fail(err, MX_EINVALID, "domain %s: its %" PRIu64 " tokens don't hold one sample "
-                       "of seq_len %" PRIu64, c->name, ret->tokens, h->conf.seq_len);
+                       "of seq_len %" PRIu64, c->name, ret->tokens,
+                       mx_plan_longest(&h->plan) * h->conf.unit);
     }
     return plan_domain(h, i, err);
 }
@@ -166,10 +176,15 @@ static int open_domains(struct mx_host *h, bool fresh, struct mx_err *err)
     return 0;
 }
 
-/* Slots that surely fit one reply if documents are 64 tokens and longer; at least one is asked. */
-static uint32_t slots_per_reply(const struct mx_host *h)
+uint32_t mx_host_seq_len(const struct mx_host *h, uint64_t step)
 {
-    uint64_t slot = 20 + h->conf.seq_len * h->width + 4 * (1 + h->conf.seq_len / 64);
+    return mx_plan_part_of(&h->plan, step).length * (uint32_t)h->conf.unit;
+}
+
+uint32_t mx_host_slots_per_reply(const struct mx_host *h, uint64_t step)
+{
+    uint64_t seq_len = mx_host_seq_len(h, step);
+    uint64_t slot = 20 + seq_len * h->width + 4 * (1 + seq_len / 64);
     uint64_t n = (MX_REPLY_MAX - MX_BATCH_FIXED_BYTES - 8) / slot;
 
     return n == 0 ? 1 : (uint32_t)n;
@@ -189,7 +204,7 @@ struct mx_run *mx_host_blank_core(const struct mx_host *h)
     double *prior = calloc(k, sizeof *prior);
     struct mx_limit *limits = calloc(k, sizeof *limits);
     struct mx_run_config c = {
-        .plan = h->plan, .seq_len = (uint32_t)h->conf.seq_len,
+        .plan = h->plan, .seq_len = (uint32_t)h->conf.unit,
         .max_ahead = (uint32_t)h->conf.max_ahead,
         .reserve_steps = (uint32_t)h->conf.reserve_steps,
         .snapshot_steps = (uint32_t)h->conf.snapshot_steps, .lead = (uint32_t)h->conf.lead,
@@ -244,7 +259,7 @@ static int refresh_view(struct mx_host *h, uint32_t i, struct mx_err *err)
     h->retired = retired;
     rc = mx_catalog_domain_by_id(h->d->catalog, h->record.domains[i].id, &d, err);
     if (rc == 0) {
-        rc = mx_view_make(h->d->catalog, &d, shards, (uint32_t)h->conf.seq_len, v, err);
+        rc = mx_view_make(h->d->catalog, &d, shards, (uint32_t)h->conf.unit, v, err);
     }
     if (rc < 0) {
         free(v);
@@ -317,19 +332,24 @@ static int open_host(struct mx_host *h, bool fresh, const char *config_name, str
     }
     h->views = calloc(k, sizeof *h->views);
     h->plan_domains = calloc(k, sizeof *h->plan_domains);
+    h->takes_below = calloc((size_t)k * h->conf.n_parts, sizeof *h->takes_below);
     h->trainers = calloc(MX_TRAINERS_MAX, sizeof *h->trainers);
     h->low = calloc(k, sizeof *h->low);
-    if (h->views == NULL || h->plan_domains == NULL || h->trainers == NULL || h->low == NULL ||
-        h->record.domains == NULL) {
+    if (h->views == NULL || h->plan_domains == NULL || h->takes_below == NULL ||
+        h->trainers == NULL || h->low == NULL || h->record.domains == NULL) {
         return mx_fail(err, MX_ENOMEM, "run %s: no memory", h->conf.name);
-    }
-    if ((rc = open_domains(h, fresh, err)) < 0) {
-        return rc;
     }
     h->plan = (struct mx_plan_spec){.seed = h->conf.seed, .batch = (uint32_t)h->conf.batch_size,
                                     .k = k, .block = (uint32_t)h->conf.block,
                                     .sampling = h->conf.sampling, .domains = h->plan_domains};
-    h->slots_per_reply = slots_per_reply(h);
+    if (h->conf.n_parts > 1) {
+        h->plan.parts = h->conf.parts;
+        h->plan.n_parts = h->conf.n_parts;
+        h->plan.takes_below = h->takes_below;
+    }
+    if ((rc = open_domains(h, fresh, err)) < 0) {
+        return rc;
+    }
     rc = open_core(h, err);
     return rc < 0 ? rc : refresh(h, err);
 }

@@ -139,7 +139,7 @@ static double domain_value(struct mx_host *h, const struct mx_run_view *v, uint3
     switch (which) {
     case 0: return (double)v->shares[i] / (double)MX_SHARE_ONE;
     case 1: return (double)v->cursors[i];
-    case 2: return (double)v->cursors[i] * (double)h->conf.seq_len;
+    case 2: return (double)v->cursors[i] * (double)h->conf.unit;
     case 3: return mx_epochs(h, i, v->cursors[i]);
     case 4: return mx_outlook(h, i) != UINT64_MAX ? (double)mx_outlook(h, i) : NAN;
     default: return v->loss[i];

@@ -270,7 +270,7 @@ static int count_samples(struct mx_withdrawal *x, struct mx_host *h, uint32_t i,
     struct mx_view v = {0};
     struct mx_range *ranges;
     uint32_t n;
-    int rc = mx_view_make(x->d->catalog, &x->domain, x->domain.shards, (uint32_t)h->conf.seq_len,
+    int rc = mx_view_make(x->d->catalog, &x->domain, x->domain.shards, (uint32_t)h->conf.unit,
                           &v, err);
 
     if (rc < 0) {

@@ -195,21 +195,73 @@ static void write_shares(struct question *x, const struct mx_replayed *r)
     mx_jsonw_end_array(&x->w);
 }
 
+/* The documents of a slot, whose samples are looked at one after the other: one that goes on in the
+ * next sample is told once. */
+struct documents {
+    struct question *x;
+    uint64_t shard;       /* of the sample that is looked at */
+    uint32_t at;          /* where it begins in the slot */
+    bool held;            /* what follows is yet to be written */
+    uint64_t held_shard;
+    struct mx_document document;
+    char source[MX_PATH_MAX + 1];
+    uint32_t first, tokens;
+};
+
+static void write_held(struct documents *s)
+{
+    if (s->held) {
+        write_document(&s->x->w, NULL, &s->document, s->source);
+        mx_jsonw_u64(&s->x->w, "first_token", s->first);
+        mx_jsonw_u64(&s->x->w, "tokens", s->tokens);
+        mx_jsonw_end_object(&s->x->w);
+    }
+    s->held = false;
+}
+
 static int document_cb(void *arg, const struct mx_document *d, const char *source,
                        uint32_t first_token, uint32_t tokens)
 {
-    struct question *x = arg;
+    struct documents *s = arg;
 
-    write_document(&x->w, NULL, d, source);
-    mx_jsonw_u64(&x->w, "first_token", first_token);
-    mx_jsonw_u64(&x->w, "tokens", tokens);
-    mx_jsonw_end_object(&x->w);
-    return x->w.n > 2 * MX_PAGE_MAX ? 1 : 0; /* a sample of very many documents: the first ones */
+    if (s->held && s->held_shard == s->shard && s->document.first_token == d->first_token &&
+        s->first + s->tokens == s->at + first_token) {
+        s->tokens += tokens;
+        return 0;
+    }
+    write_held(s);
+    s->held = true;
+    s->held_shard = s->shard;
+    s->document = *d;
+    (void)snprintf(s->source, sizeof s->source, "%s", source);
+    s->first = s->at + first_token;
+    s->tokens = tokens;
+    return s->x->w.n > 2 * MX_PAGE_MAX ? 1 : 0; /* of very many documents the first ones */
+}
+
+static int write_documents(struct question *x, const struct mx_plan_item *item, uint32_t length)
+{
+    const struct mx_view *view = x->t.ground->views[item->domain];
+    struct documents s = {.x = x};
+    int rc = 0;
+
+    mx_jsonw_array(&x->w, "documents");
+    for (uint32_t i = 0; i < length && rc == 0; i++) {
+        uint64_t token;
+
+        mx_view_find(view, item->sample + i, &s.shard, &token);
+        s.at = i * view->seq_len;
+        rc = mx_lookup_sample(x->h->d->shards, view, item->sample + i, document_cb, &s, &x->err);
+    }
+    write_held(&s);
+    mx_jsonw_end_array(&x->w);
+    return rc;
 }
 
 static int write_slots(struct question *x, const struct mx_replayed *r)
 {
     const struct mx_plan_spec *plan = &x->t.ground->plan;
+    struct mx_plan_part part = mx_plan_part_of(plan, x->step);
     struct mx_plan_item *items = malloc(x->count * sizeof *items);
     uint32_t i = 0;
     int rc = 0;
@@ -226,15 +278,12 @@ static int write_slots(struct question *x, const struct mx_replayed *r)
         mx_jsonw_string(&x->w, "domain", x->h->conf.domains[items[i].domain].name);
         mx_jsonw_u64(&x->w, "sample", items[i].sample);
         mx_jsonw_u64(&x->w, "epoch", items[i].epoch);
-        mx_jsonw_array(&x->w, "documents");
-        rc = mx_lookup_sample(x->h->d->shards, x->t.ground->views[items[i].domain], items[i].sample,
-                              document_cb, x, &x->err);
-        mx_jsonw_end_array(&x->w);
+        rc = write_documents(x, &items[i], part.length);
         mx_jsonw_end_object(&x->w);
     }
     free(items);
     mx_jsonw_end_array(&x->w);
-    if (x->first + i < plan->batch) {
+    if (x->first + i < part.batch) {
         mx_jsonw_u64(&x->w, "next_slot", x->first + i);
     } else {
         mx_jsonw_null(&x->w, "next_slot");
@@ -254,6 +303,8 @@ static void step_work(struct mx_task *t)
         mx_jsonw_u64(&x->w, "step", x->step);
         mx_jsonw_u64(&x->w, "branch", x->branch);
         mx_jsonw_u64(&x->w, "mix_version", r.mix.version);
+        mx_jsonw_u64(&x->w, "samples_per_slot", mx_plan_part_of(&x->t.ground->plan,
+                                                                x->step).length);
         mx_jsonw_bool(&x->w, "skipped", skipped(x, x->step));
         x->rc = write_mix(x, &r.mix);
     }
@@ -270,7 +321,7 @@ static void step_work(struct mx_task *t)
 int mx_op_step_show(const struct mx_op *op, struct mx_err *err)
 {
     struct mx_host *h = mx_op_run(op, false, err);
-    uint64_t step = 0, first = 0, count = 0;
+    uint64_t step = 0, first = 0, count = 0, batch;
     struct mx_run_view v;
     struct question *x;
     int rc;
@@ -278,12 +329,15 @@ int mx_op_step_show(const struct mx_op *op, struct mx_err *err)
     if (h == NULL) {
         return err->code;
     }
-    if ((rc = mx_json_take_u64(op->doc, op->o, "step", true, 0, MX_STEP_MAX, &step, err)) < 0 ||
-        (rc = mx_json_take_u64(op->doc, op->o, "slot_first", false, 0, h->conf.batch_size - 1,
-                               &first, err)) < 0) {
+    if ((rc = mx_json_take_u64(op->doc, op->o, "step", true, 0, MX_STEP_MAX, &step, err)) < 0) {
         return rc;
     }
-    count = h->conf.batch_size - first;
+    batch = mx_plan_part_of(&h->plan, step).batch;
+    if ((rc = mx_json_take_u64(op->doc, op->o, "slot_first", false, 0, batch - 1, &first,
+                               err)) < 0) {
+        return rc;
+    }
+    count = batch - first;
     if ((rc = mx_json_take_u64(op->doc, op->o, "slot_count", false, 1, count, &count, err)) < 0) {
         return rc;
     }

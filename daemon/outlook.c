@@ -19,7 +19,7 @@ uint64_t mx_outlook(struct mx_host *h, uint32_t domain)
 double mx_epochs(const struct mx_host *h, uint32_t domain, uint64_t cursor)
 {
     const struct mx_plan_domain *m = &mx_run_domains(h->core)[domain];
-    struct mx_series series = {h->conf.seed, m, domain};
+    struct mx_series series = {h->conf.seed, m, domain, 1};
     uint64_t epoch, left;
 
     mx_series_epoch(&series, cursor, &epoch, &left);

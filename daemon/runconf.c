@@ -1,6 +1,7 @@
 /* runconf.c - see runconf.h. */
 #include "daemon/runconf.h"
 
+#include "daemon/runphases.h"
 #include "store/catalog.h"
 
 #include <inttypes.h>
@@ -292,7 +293,7 @@ static int parse_root(const struct mx_json_doc *d, const char *run_name, struct 
     static const char *const keys[] = {
         "name", "seed", "batch_size", "seq_len", "sampling", "block", "window", "max_ahead",
         "reserve_steps", "snapshot_steps", "lead", "warn_steps", "adopt", "domains", "policy",
-        "feedback", "end", NULL};
+        "feedback", "end", "phases", NULL};
     static const char *const adopts[] = {"epoch", "never"};
     const mx_json *root = mx_json_root(d);
     const char *name = run_name;
@@ -312,7 +313,9 @@ static int parse_root(const struct mx_json_doc *d, const char *run_name, struct 
         return mx_json_fail(d, mx_json_get(root, "name"), err, "%s", why.text);
     }
     (void)snprintf(c->name, sizeof c->name, "%s", name);
-    if ((rc = parse_numbers(d, root, c, err)) < 0 || (rc = parse_domains(d, root, c, err)) < 0 ||
+    if ((rc = parse_numbers(d, root, c, err)) < 0 ||
+        (rc = mx_runphases_parse(d, root, c, err)) < 0 ||
+        (rc = mx_runphases_parts(d, root, c, err)) < 0 || (rc = parse_domains(d, root, c, err)) < 0 ||
         (rc = parse_policy(d, root, c, err)) < 0 ||
         (rc = take_choice(d, root, "adopt", adopts, 2, &adopt, err)) < 0) {
         return rc;
@@ -347,6 +350,10 @@ void mx_runconf_clear(struct mx_runconf *c)
 {
     free(c->params);
     free(c->domains);
+    free(c->phases);
+    free(c->parts);
     c->params = NULL;
     c->domains = NULL;
+    c->phases = NULL;
+    c->parts = NULL;
 }

@@ -18,9 +18,21 @@ struct mx_runconf_domain {
     enum mx_on_exhausted on_exhausted;
 };
 
+/* What holds from a step on, in place of the run's own. */
+struct mx_runconf_phase {
+    uint64_t from;
+    uint64_t batch_size, seq_len, block;
+};
+
 struct mx_runconf {
     char name[MX_NAME_MAX + 1];
-    uint64_t seed, batch_size, seq_len, block, window;
+    uint64_t seed, window;
+    uint64_t batch_size, seq_len, block; /* of step 0 */
+    struct mx_runconf_phase *phases;     /* owned; rising in `from` */
+    uint32_t n_phases;
+    struct mx_plan_part *parts;          /* owned; what the phases make of it, 1 at least */
+    uint32_t n_parts;
+    uint64_t unit;                       /* tokens of a sample: the shortest seq_len */
     uint64_t max_ahead, reserve_steps, snapshot_steps, lead;
     uint64_t end_steps;      /* UINT64_MAX: none */
     uint64_t lag;            /* of lockstep; 0: async */

@@ -149,7 +149,7 @@ void mx_serve_verdict(struct mx_host *h, struct mx_req *req, const struct mx_eff
         return;
     case MX_BAD_SLOTS:
         REFUSE(BAD_REQUEST, 0, "run %s: the slots asked for are none, or beyond the batch of %"
-               PRIu64, run, h->conf.batch_size);
+               PRIu64, run, a);
         return;
     case MX_BAD_STEP:
         REFUSE(BAD_REQUEST, 0, "run %s: step %" PRIu64 " is over the limit, or before the oldest "
@@ -218,6 +218,11 @@ void mx_serve_verdict(struct mx_host *h, struct mx_req *req, const struct mx_eff
         return;
     case MX_NOT_GROWN:
         REFUSE(BAD_REQUEST, 0, "run %s: the domain has %" PRIu64 " samples already", run, a);
+        return;
+    case MX_NO_JOINS:
+        REFUSE(BAD_REQUEST, 0, "run %s: its phases have samples of up to %" PRIu64 " times the "
+               "shortest seq_len, so a domain takes new shards only where its next epoch begins, "
+               "not at once", run, a);
         return;
     case MX_TOO_MANY_CHANGES:
         REFUSE(BAD_REQUEST, 0, "run %s: there have been %" PRIu64 " such changes, the most that a "
@@ -291,6 +296,18 @@ static struct mx_host *host_of(struct mx_daemon *d, struct mx_req *req, struct m
 }
 
 /* As many names from `first` on as fit. */
+static void write_parts(const struct mx_host *h, struct mx_writer *w)
+{
+    for (uint32_t i = 0; i < h->conf.n_parts; i++) {
+        const struct mx_plan_part *p = &h->conf.parts[i];
+
+        mx_part_encode(w, &(struct mx_part_entry){
+            .from_step = p->from_step, .batch_size = p->batch,
+            .seq_len = mx_host_seq_len(h, p->from_step),
+            .slots_per_reply = mx_host_slots_per_reply(h, p->from_step)});
+    }
+}
+
 static void write_names(const struct mx_host *h, uint32_t first, struct mx_writer *w)
 {
     for (uint32_t i = first; i < h->conf.k; i++) {
@@ -344,11 +361,13 @@ static void attach(struct mx_daemon *d, struct mx_req *req, const struct mx_atta
     mx_frame_begin(&w, MX_MSG_ATTACH | MX_REPLY_BIT, MX_STATUS_OK, req->id);
     mx_attach_reply_encode(&w, &(struct mx_attach_reply){
         .run = h->id, .state = state_number(h), .frontier = v.frontier, .end_step = v.end_step,
-        .mix_version = v.mix_version, .batch_size = (uint32_t)h->conf.batch_size,
-        .seq_len = (uint32_t)h->conf.seq_len, .width = h->width, .eod = h->eod,
-        .slots_per_reply = h->slots_per_reply, .max_ahead = (uint32_t)h->conf.max_ahead,
-        .domain_count = h->conf.k, .domain_first = m->domain_first,
-        .names = {(const uint8_t *)"", 0}});
+        .mix_version = v.mix_version, .batch_size = mx_plan_part_of(&h->plan, v.frontier).batch,
+        .seq_len = mx_host_seq_len(h, v.frontier), .width = h->width, .eod = h->eod,
+        .slots_per_reply = mx_host_slots_per_reply(h, v.frontier),
+        .max_ahead = (uint32_t)h->conf.max_ahead, .domain_count = h->conf.k,
+        .domain_first = m->domain_first, .part_count = h->conf.n_parts,
+        .tables = {(const uint8_t *)"", 0}});
+    write_parts(h, &w);
     write_names(h, m->domain_first, &w);
     (void)mx_trainer_seen(h, m->rank, m->world);
     h->statuses[MX_STATUS_OK]++;
@@ -387,6 +406,7 @@ static void batch(struct mx_daemon *d, struct mx_req *req, const struct mx_batch
         .count = m->slot_count,
     };
     struct mx_trainer *t;
+    uint32_t seq_len;
     char number[16];
 
     (void)snprintf(number, sizeof number, "%" PRIu32, m->run);
@@ -397,10 +417,11 @@ static void batch(struct mx_daemon *d, struct mx_req *req, const struct mx_batch
         mx_host_hold(h, req);
         return;
     }
-    if (m->token_first >= h->conf.seq_len || (m->token_first > 0 && m->slot_count != 1)) {
+    seq_len = mx_host_seq_len(h, m->step);
+    if (m->token_first >= seq_len || (m->token_first > 0 && m->slot_count != 1)) {
         mx_serve_refuse(d, h, req, MX_STATUS_BAD_REQUEST, 0, "run %s: token %" PRIu32 " on of %"
-                        PRIu32 " slots: a part is of one slot, and within seq_len %" PRIu64,
-                        h->conf.name, m->token_first, m->slot_count, h->conf.seq_len);
+                        PRIu32 " slots: a part is of one slot, and within seq_len %" PRIu32,
+                        h->conf.name, m->token_first, m->slot_count, seq_len);
         return;
     }
     if (m->world > 0 && m->world <= MX_WORLD_MAX && m->rank < m->world) {

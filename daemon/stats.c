@@ -17,6 +17,28 @@ static void write_statuses(struct mx_jsonw *w, const uint64_t *statuses)
     mx_jsonw_end_object(w);
 }
 
+/* Of the step at the frontier. */
+static void write_batch(struct mx_jsonw *w, const struct mx_host *h, uint64_t frontier)
+{
+    mx_jsonw_u64(w, "batch_size", mx_plan_part_of(&h->plan, frontier).batch);
+    mx_jsonw_u64(w, "seq_len", mx_host_seq_len(h, frontier));
+}
+
+static void write_parts(struct mx_jsonw *w, const struct mx_host *h)
+{
+    mx_jsonw_array(w, "parts");
+    for (uint32_t i = 0; i < h->conf.n_parts; i++) {
+        const struct mx_plan_part *p = &h->conf.parts[i];
+
+        mx_jsonw_object(w, NULL);
+        mx_jsonw_u64(w, "from_step", p->from_step);
+        mx_jsonw_u64(w, "batch_size", p->batch);
+        mx_jsonw_u64(w, "seq_len", mx_host_seq_len(h, p->from_step));
+        mx_jsonw_end_object(w);
+    }
+    mx_jsonw_end_array(w);
+}
+
 void mx_stats_run_summary(struct mx_host *h, struct mx_jsonw *w, const char *key)
 {
     struct mx_run_view v;
@@ -38,8 +60,7 @@ void mx_stats_run_summary(struct mx_host *h, struct mx_jsonw *w, const char *key
         mx_jsonw_null(w, "end_step");
     }
     mx_jsonw_u64(w, "mix_version", v.mix_version);
-    mx_jsonw_u64(w, "batch_size", h->conf.batch_size);
-    mx_jsonw_u64(w, "seq_len", h->conf.seq_len);
+    write_batch(w, h, v.frontier);
     mx_jsonw_u64(w, "domain_count", h->conf.k);
     mx_jsonw_u64(w, "created_ms", h->created_ms);
     mx_jsonw_end_object(w);
@@ -113,7 +134,7 @@ static void write_domains(struct mx_host *h, const struct mx_run_view *v, struct
         mx_jsonw_double(w, "achieved", drawn > 0 ? (double)v->cursors[i] / drawn : 0);
         mx_jsonw_u64(w, "samples", n);
         mx_jsonw_u64(w, "drawn", v->cursors[i]);
-        mx_jsonw_u64(w, "tokens", v->cursors[i] * h->conf.seq_len);
+        mx_jsonw_u64(w, "tokens", v->cursors[i] * h->conf.unit);
         mx_jsonw_double(w, "epoch", mx_epochs(h, i, v->cursors[i]));
         mx_jsonw_double(w, "loss", v->loss[i]);
         if (isnan(v->loss[i])) {
@@ -198,8 +219,8 @@ char *mx_stats_run(struct mx_host *h, size_t *ret_n)
     mx_jsonw_string(&w, "policy", h->conf.policy->name);
     mx_jsonw_string(&w, "sampling", mx_sampling_name(h->conf.sampling));
     mx_jsonw_u64(&w, "seed", h->conf.seed);
-    mx_jsonw_u64(&w, "batch_size", h->conf.batch_size);
-    mx_jsonw_u64(&w, "seq_len", h->conf.seq_len);
+    write_batch(&w, h, v.frontier);
+    write_parts(&w, h);
     mx_jsonw_u64(&w, "width", h->width);
     mx_jsonw_u64(&w, "frontier", v.frontier);
     mx_jsonw_u64(&w, "reserved", v.reserved);

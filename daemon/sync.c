@@ -20,7 +20,7 @@ static int whole_view(struct mx_host *h, uint32_t i, struct mx_view *ret, uint32
 
     if (rc == 0) {
         *ret_shards = d.shards;
-        rc = mx_view_make(h->d->catalog, &d, d.shards, (uint32_t)h->conf.seq_len, ret, err);
+        rc = mx_view_make(h->d->catalog, &d, d.shards, (uint32_t)h->conf.unit, ret, err);
     }
     return rc;
 }

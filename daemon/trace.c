@@ -9,7 +9,8 @@
 /* Steps to come between two whose cursors are kept. */
 #define MARK_STEPS 256u
 /* How much is done to look at steps to come, some 10 ms: the unit is to count a domain's samples in
- * a step. Where some are withdrawn, so many units for such a domain and for each sample drawn. */
+ * a step. Where some are withdrawn, or samples are drawn in a row, so many units for such a domain
+ * and for each sample drawn. */
 #define AHEAD_WORK (1u << 22)
 #define GONE_DOMAIN 64u
 #define GONE_SAMPLE 32u
@@ -53,43 +54,49 @@ static bool walk_one(struct walk *w, uint64_t step)
     if (mx_plan_counts(w->plan, w->mixes[w->mix].shares, step, w->before, w->counts) >= 0) {
         return false;
     }
-    mx_plan_move(w->plan, w->counts, w->after);
+    mx_plan_move(w->plan, step, w->counts, w->after);
     w->step = step;
     return true;
 }
 
-/* How many samples are drawn in [from, to). */
+/* How many times it is drawn from the places [from, to). */
 static uint32_t drawn(const struct mx_series *s, uint64_t from, uint64_t to)
 {
     struct mx_series_cache cache = {.valid = 0};
     uint64_t sample[MX_SERIES_RUN], epoch;
     uint32_t n = 0;
 
-    if (s->d->n_gone == 0) {
+    if (s->d->n_gone == 0 && s->length == 1) {
         return (uint32_t)(to - from);
     }
     while (from < to) {
-        uint32_t m = mx_series_run(s, from, to - from < MX_SERIES_RUN ? (uint32_t)(to - from)
-                                                                     : MX_SERIES_RUN,
+        uint32_t m = mx_series_run(s, &from, to - from < MX_SERIES_RUN ? (uint32_t)(to - from)
+                                                                      : MX_SERIES_RUN,
                                    sample, &epoch, &cache);
 
-        for (uint32_t i = 0; i < m; i++) {
-            n += !mx_series_gone(s, from + i, sample[i]);
+        for (uint32_t i = 0; i < m && from < to; i++, from += s->length) {
+            n += !mx_series_gone(s, from, sample[i]);
         }
-        from += m;
     }
     return n;
 }
 
-/* The slot of the step that was walked in which place c of the domain lies. */
-static uint32_t slot_of(const struct walk *w, const struct mx_series *s, uint64_t c,
-                        uint32_t *prefix)
+/* The slot of the step that was walked in which place c of the domain lies; false if it is one of
+ * those behind its last draw that are passed over, where another length begins. */
+static bool slot_of(const struct walk *w, const struct mx_series *s, uint64_t c, uint32_t *prefix,
+                    uint32_t *ret)
 {
+    uint32_t j = drawn(s, w->before[s->domain], c);
+
+    if (j >= w->counts[s->domain]) {
+        return false;
+    }
     prefix[0] = 0;
     for (uint32_t i = 0; i < w->plan->k; i++) {
         prefix[i + 1] = prefix[i] + w->counts[i];
     }
-    return mx_plan_slot(w->plan, w->step, prefix, s->domain, drawn(s, w->before[s->domain], c));
+    *ret = mx_plan_slot(w->plan, w->step, prefix, s->domain, j);
+    return true;
 }
 
 /* ---- steps that are planned ---- */
@@ -123,9 +130,11 @@ static int find_snapshot(const struct mx_traced *t, uint32_t domain, uint64_t c,
     return rc;
 }
 
-/* The step and slot in which place c of the domain lies; it is before the frontier's cursor. */
+/* The step and slot in which place c of the domain lies, which is before the frontier's cursor; or
+ * *ret_drawn is false. */
 static int locate(const struct mx_traced *t, const struct mx_series *s, uint64_t c,
-                  struct walk *w, uint32_t *prefix, struct mx_occurrence *ret, struct mx_err *err)
+                  struct walk *w, uint32_t *prefix, struct mx_occurrence *ret, bool *ret_drawn,
+                  struct mx_err *err)
 {
     uint64_t from = 0;
     int rc = find_snapshot(t, s->domain, c, w->after, &from, err);
@@ -152,7 +161,7 @@ static int locate(const struct mx_traced *t, const struct mx_series *s, uint64_t
     }
     if (rc == 0) {
         ret->step = w->step;
-        ret->slot = slot_of(w, s, c, prefix);
+        *ret_drawn = slot_of(w, s, c, prefix, &ret->slot);
         ret->planned = true;
     }
     return rc;
@@ -179,24 +188,26 @@ static int cursor_at(const struct mx_traced *t, uint32_t domain, uint64_t step, 
 
 struct looking {
     struct mx_traced *t;
-    struct mx_series series;
+    struct mx_series series; /* of the part that is looked through */
     uint64_t sample;
     struct mx_occurrence *ret;
     uint32_t n, cap;
     bool more;
+    struct walk walk;
+    uint32_t *prefix; /* k + 1 */
 };
 
 /* How many steps to come are looked at. */
 static uint64_t steps_ahead(const struct mx_plan_spec *plan)
 {
     uint64_t cost = plan->k, n;
-    bool gone = false;
+    bool in_rows = mx_plan_longest(plan) > 1, gone = in_rows;
 
     for (uint32_t i = 0; i < plan->k; i++) {
-        cost += plan->domains[i].n_gone > 0 ? GONE_DOMAIN : 0;
+        cost += in_rows || plan->domains[i].n_gone > 0 ? GONE_DOMAIN : 0;
         gone |= plan->domains[i].n_gone > 0;
     }
-    cost += gone ? (uint64_t)plan->batch * GONE_SAMPLE : 0;
+    cost += gone ? (uint64_t)mx_plan_batch_most(plan) * GONE_SAMPLE : 0;
     n = AHEAD_WORK / cost;
     return n < MARK_STEPS ? MARK_STEPS : n < MX_TRACE_AHEAD ? n : MX_TRACE_AHEAD;
 }
@@ -234,13 +245,16 @@ static int begin_ahead(struct mx_traced *t, struct mx_err *err)
     return 0;
 }
 
-/* Goes to the last mark that isn't past place c of the domain, if the walk isn't nearer. `*step` is
- * the next one to be walked. */
-static void near_mark(const struct looking *x, struct walk *w, uint64_t c, uint64_t *step)
+/* Goes to the last mark that isn't past place c of the domain nor step `to`, if the walk isn't nearer.
+ * `*step` is the next one to be walked. */
+static void near_mark(struct looking *x, uint64_t c, uint64_t to, uint64_t *step)
 {
     const struct mx_traced *t = x->t;
-    uint32_t k = w->plan->k, low = 0, n = t->n_marks;
+    uint32_t k = x->walk.plan->k, low = 0, n = t->n_marks;
 
+    if ((to - t->frontier) / MARK_STEPS + 1 < n) {
+        n = (uint32_t)((to - t->frontier) / MARK_STEPS + 1);
+    }
     while (n > 1) {
         uint32_t half = n / 2;
 
@@ -249,18 +263,19 @@ static void near_mark(const struct looking *x, struct walk *w, uint64_t c, uint6
     }
     if (*step < t->frontier + (uint64_t)low * MARK_STEPS) {
         *step = t->frontier + (uint64_t)low * MARK_STEPS;
-        memcpy(w->after, t->marks + (size_t)low * k, k * sizeof *w->after);
+        memcpy(x->walk.after, t->marks + (size_t)low * k, k * sizeof *x->walk.after);
     }
 }
 
-/* Walks until place c is passed; false if it isn't before `to`, or the run ends first. */
-static bool walk_ahead(struct looking *x, struct walk *w, uint64_t c, uint64_t to, uint64_t *step)
+/* Walks until place c is passed, or up to `to`. False if a step on the way can't be planned. */
+static bool walk_ahead(struct looking *x, uint64_t c, uint64_t to, uint64_t *step)
 {
     struct mx_traced *t = x->t;
+    struct walk *w = &x->walk;
     uint32_t k = w->plan->k;
 
     if (w->after[x->series.domain] <= c) {
-        near_mark(x, w, c, step);
+        near_mark(x, c, to, step);
     }
     while (*step < to && w->after[x->series.domain] <= c) {
         if (!walk_one(w, *step)) {
@@ -272,15 +287,45 @@ static bool walk_ahead(struct looking *x, struct walk *w, uint64_t c, uint64_t t
             t->n_marks++;
         }
     }
-    return w->after[x->series.domain] > c;
+    return true;
 }
 
-/* Under the mixes that are known, as far as it is looked. */
-static int look_ahead(struct looking *x, struct walk *w, uint32_t *prefix, uint64_t from,
-                      uint64_t to, struct mx_err *err)
+/* Under the mixes that are known, in steps up to `to` of one part of the run. False if no more is to
+ * be looked at. */
+static bool look_in_part(struct looking *x, uint64_t from, uint64_t to, bool last, uint64_t *step)
+{
+    struct walk *w = &x->walk;
+    uint64_t c = w->after[x->series.domain], epoch;
+    uint32_t slot;
+
+    x->series = mx_plan_series(w->plan, *step, x->series.domain);
+    for (;; c++) {
+        if (!mx_series_find(&x->series, x->sample, &c, MX_STEP_MAX * MX_STEP_UNITS_MAX, &epoch)) {
+            c = UINT64_MAX; /* nowhere */
+        }
+        if ((last && c == UINT64_MAX) || !walk_ahead(x, c, to, step)) {
+            return false;
+        }
+        if (w->after[x->series.domain] <= c || !slot_of(w, &x->series, c, x->prefix, &slot)) {
+            return true;
+        }
+        if (w->step >= from && x->n == x->cap) {
+            x->more = true;
+            return false;
+        }
+        if (w->step >= from) {
+            x->ret[x->n++] = (struct mx_occurrence){w->step, epoch, slot, false};
+        }
+    }
+}
+
+/* Steps to come, as far as it is looked. */
+static int look_ahead(struct looking *x, uint64_t from, uint64_t to, struct mx_err *err)
 {
     struct mx_traced *t = x->t;
-    uint64_t c = t->cursors[x->series.domain], epoch, step = t->frontier;
+    struct walk *w = &x->walk;
+    uint64_t step = t->frontier;
+    bool on = true;
     int rc = begin_ahead(t, err);
 
     if (rc < 0) {
@@ -291,55 +336,69 @@ static int look_ahead(struct looking *x, struct walk *w, uint32_t *prefix, uint6
     w->n = t->mixes.n;
     w->mix = 0;
     memcpy(w->after, t->cursors, w->plan->k * sizeof *w->after);
-    while (mx_series_find(&x->series, x->sample, &c, MX_STEP_MAX * MX_BATCH_MAX, &epoch) &&
-           walk_ahead(x, w, c, to, &step)) {
-        if (w->step >= from && x->n == x->cap) {
+    while (on && step < to) {
+        uint64_t end = mx_plan_part_end(w->plan, step);
+
+        on = look_in_part(x, from, end < to ? end : to, end >= to, &step);
+    }
+    return 0;
+}
+
+/* Planned steps of one part, [from, to). */
+static int look_back(struct looking *x, uint64_t from, uint64_t to, struct mx_err *err)
+{
+    struct mx_traced *t = x->t;
+    uint32_t domain = x->series.domain;
+    uint64_t c = 0, end = 0;
+    bool there = true;
+    int rc = cursor_at(t, domain, from, &c, err);
+
+    rc = rc == 0 ? cursor_at(t, domain, to, &end, err) : rc;
+    x->series = mx_plan_series(&t->ground->plan, from, domain);
+    for (; rc == 0; c++) {
+        struct mx_occurrence o = {.step = 0};
+
+        if (c >= end || !mx_series_find(&x->series, x->sample, &c, end, &o.epoch)) {
+            break;
+        }
+        rc = locate(t, &x->series, c, &x->walk, x->prefix, &o, &there, err);
+        if (rc < 0 || !there) {
+            break;
+        }
+        if (x->n == x->cap) {
             x->more = true;
             break;
         }
-        if (w->step >= from) {
-            x->ret[x->n++] = (struct mx_occurrence){w->step, epoch, slot_of(w, &x->series, c, prefix),
-                                                    false};
-        }
-        c++;
+        x->ret[x->n++] = o;
     }
-    return 0;
+    return rc;
 }
 
 int mx_trace_sample(struct mx_traced *t, uint32_t domain, uint64_t sample, uint64_t from,
                     uint64_t to, struct mx_occurrence *ret, uint32_t cap, uint32_t *ret_n,
                     bool *ret_more, uint64_t *ret_horizon, struct mx_err *err)
 {
-    struct looking x = {.t = t, .series = {t->ground->plan.seed, &t->ground->plan.domains[domain],
-                                           domain}, .sample = sample, .ret = ret, .cap = cap};
-    uint32_t k = t->ground->plan.k, *prefix = malloc((k + 1) * sizeof *prefix);
-    uint64_t ahead = t->frontier + steps_ahead(&t->ground->plan), c = 0, end = 0, epoch = 0;
-    struct walk w = {.n = 0};
-    int rc = prefix == NULL ? mx_fail(err, MX_ENOMEM, "no memory to look for a sample")
-                            : walk_memory(&w, k, err);
+    const struct mx_plan_spec *plan = &t->ground->plan;
+    struct looking x = {.t = t, .series = mx_plan_series(plan, from, domain), .sample = sample,
+                        .ret = ret, .cap = cap,
+                        .prefix = malloc((plan->k + 1) * sizeof *x.prefix)};
+    uint64_t ahead = t->frontier + steps_ahead(plan), end;
+    int rc = x.prefix == NULL ? mx_fail(err, MX_ENOMEM, "no memory to look for a sample")
+                              : walk_memory(&x.walk, plan->k, err);
 
     from = from > t->ground->first_step ? from : t->ground->first_step;
     to = to < ahead ? to : ahead;
     to = to < t->end_step ? to : t->end_step;
-    if (rc == 0 && from < t->frontier) {
-        rc = cursor_at(t, domain, from, &c, err);
-        rc = rc == 0 ? cursor_at(t, domain, to, &end, err) : rc;
-        while (rc == 0 && c < end && mx_series_find(&x.series, sample, &c, end, &epoch)) {
-            if (x.n == cap) {
-                x.more = true;
-                break;
-            }
-            ret[x.n].epoch = epoch;
-            rc = locate(t, &x.series, c, &w, prefix, &ret[x.n], err);
-            x.n++;
-            c++;
-        }
+    for (uint64_t step = from; rc == 0 && step < to && step < t->frontier && !x.more; step = end) {
+        end = mx_plan_part_end(plan, step);
+        end = end < to ? end : to;
+        rc = look_back(&x, step, end < t->frontier ? end : t->frontier, err);
     }
     if (rc == 0 && to > t->frontier && !x.more) {
-        rc = look_ahead(&x, &w, prefix, from, to, err);
+        rc = look_ahead(&x, from, to, err);
     }
-    walk_clear(&w);
-    free(prefix);
+    walk_clear(&x.walk);
+    free(x.prefix);
     *ret_n = x.n;
     *ret_more = x.more;
     *ret_horizon = to;

@@ -154,6 +154,50 @@ size_t mx_frame_end(struct mx_writer *w)
     return n;
 }
 
+void mx_part_encode(struct mx_writer *w, const struct mx_part_entry *e)
+{
+    mx_write_u64(w, e->from_step);
+    mx_write_u32(w, e->batch_size);
+    mx_write_u32(w, e->seq_len);
+    mx_write_u32(w, e->slots_per_reply);
+}
+
+void mx_part_get(struct mx_span tables, size_t i, struct mx_part_entry *ret)
+{
+    const uint8_t *p = tables.p + i * MX_PART_BYTES;
+
+    *ret = (struct mx_part_entry){.from_step = mx_load_u64(p), .batch_size = mx_load_u32(p + 8),
+                                  .seq_len = mx_load_u32(p + 12),
+                                  .slots_per_reply = mx_load_u32(p + 16)};
+}
+
+int mx_parts_check(const struct mx_attach_reply *m, struct mx_span *ret_names, struct mx_err *err)
+{
+    uint64_t before = 0;
+
+    if (m->part_count == 0 || m->part_count > MX_PARTS_MAX ||
+        m->tables.n < (size_t)m->part_count * MX_PART_BYTES) {
+        return mx_fail(err, MX_EPROTOCOL, "ATTACH reply: %" PRIu32 " parts in tables of %zu bytes",
+                       m->part_count, m->tables.n);
+    }
+    for (uint32_t i = 0; i < m->part_count; i++) {
+        struct mx_part_entry e;
+
+        mx_part_get(m->tables, i, &e);
+        if (e.batch_size == 0 || e.batch_size > MX_BATCH_MAX || e.seq_len == 0 ||
+            e.seq_len > MX_SEQ_LEN_MAX || (i == 0 ? e.from_step != 0 : e.from_step <= before)) {
+            return mx_fail(err, MX_EPROTOCOL, "ATTACH reply: part %" PRIu32 ", a batch of %" PRIu32
+                           " x %" PRIu32 " tokens from step %" PRIu64
+                           " on, is out of range or out of order", i, e.batch_size, e.seq_len,
+                           e.from_step);
+        }
+        before = e.from_step;
+    }
+    *ret_names = (struct mx_span){m->tables.p + (size_t)m->part_count * MX_PART_BYTES,
+                                  m->tables.n - (size_t)m->part_count * MX_PART_BYTES};
+    return 0;
+}
+
 void mx_batch_layout(uint32_t slot_count, uint32_t bound_count, uint32_t token_count,
                      uint32_t width, struct mx_batch_layout *ret)
 {
@@ -176,10 +220,14 @@ int mx_batch_check(const void *frame, size_t n, const struct mx_batch_reply *m,
     size_t at;
 
     if ((m->width != 2 && m->width != 4) || m->slot_count == 0 || m->slot_count > MX_BATCH_MAX ||
-        m->token_count == 0 || m->token_count > MX_SEQ_LEN_MAX || m->bound_count > MX_REPLY_MAX) {
+        m->token_count == 0 || m->token_count > MX_SEQ_LEN_MAX || m->bound_count > MX_REPLY_MAX ||
+        m->batch_size > MX_BATCH_MAX || m->seq_len > MX_SEQ_LEN_MAX ||
+        m->slot_first >= m->batch_size || m->slot_count > m->batch_size - m->slot_first ||
+        m->token_first >= m->seq_len || m->token_count > m->seq_len - m->token_first) {
         return mx_fail(err, MX_EPROTOCOL, "BATCH reply: %" PRIu32 " slots of %" PRIu32
-                       " tokens of %" PRIu32 " bytes with %" PRIu32 " bounds is out of range",
-                       m->slot_count, m->token_count, m->width, m->bound_count);
+                       " tokens of %" PRIu32 " bytes with %" PRIu32 " bounds, of a batch of %" PRIu32
+                       " x %" PRIu32 ", is out of range", m->slot_count, m->token_count, m->width,
+                       m->bound_count, m->batch_size, m->seq_len);
     }
     mx_batch_layout(m->slot_count, m->bound_count, m->token_count, m->width, ret);
     if (ret->bytes != n || ret->tokens != m->tokens_at) {

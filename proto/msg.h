@@ -13,7 +13,7 @@
 #include "proto/wire.h"
 
 #define MX_MAGIC 0x3144584du /* the bytes "MXD1" */
-#define MX_PROTOCOL_VERSION 1u
+#define MX_PROTOCOL_VERSION 2u
 #define MX_HEADER_BYTES 24u
 #define MX_REPLY_BIT 0x8000u
 
@@ -65,7 +65,8 @@ enum mx_message {
 #define MX_ATTACH_REPLY(F)                                                                        \
     F(u32, run) F(u32, state) F(u64, frontier) F(u64, end_step) F(u64, mix_version)               \
     F(u32, batch_size) F(u32, seq_len) F(u32, width) F(u32, eod) F(u32, slots_per_reply)          \
-    F(u32, max_ahead) F(u32, domain_count) F(u32, domain_first) F(rest, names)
+    F(u32, max_ahead) F(u32, domain_count) F(u32, domain_first) F(u32, part_count)                \
+    F(rest, tables)
 
 #define MX_BATCH_REQUEST(F)                                                                       \
     F(u64, step) F(u64, oldest) F(u32, run) F(u32, rank) F(u32, world) F(u32, slot_first)         \
@@ -73,7 +74,7 @@ enum mx_message {
 #define MX_BATCH_REPLY(F)                                                                         \
     F(u64, step) F(u64, mix_version) F(u32, run) F(u32, slot_first) F(u32, slot_count)            \
     F(u32, token_first) F(u32, token_count) F(u32, width) F(u32, bound_count) F(u32, tokens_at)   \
-    F(rest, tables)
+    F(u32, batch_size) F(u32, seq_len) F(rest, tables)
 
 #define MX_FEEDBACK_REQUEST(F)                                                                    \
     F(u64, step) F(u64, mix_version) F(u32, run) F(u32, rank) F(u32, world) F(u32, flags)         \
@@ -150,12 +151,32 @@ int mx_trouble_decode(const void *body, size_t n, uint32_t status, struct mx_tro
 const char *mx_message_name(unsigned type);  /* "BATCH", or "UNKNOWN"; the reply bit is ignored */
 const char *mx_status_name(uint32_t status); /* "WAIT", or "UNKNOWN" */
 
+/* ---- the attach reply's tables -------------------------------------------------------------
+ * First part_count parts of the run, rising, each u64 from_step, u32 batch_size, u32 seq_len, u32
+ * slots_per_reply; then names, each a u16 length and bytes. */
+#define MX_PART_BYTES 20u
+
+struct mx_part_entry {
+    uint64_t from_step;       /* the first one's is 0 */
+    uint32_t batch_size;      /* slots in a step from there on */
+    uint32_t seq_len;         /* tokens in a slot */
+    uint32_t slots_per_reply; /* how many to ask for at once */
+};
+
+void mx_part_encode(struct mx_writer *w, const struct mx_part_entry *e);
+/* Part i of an attach reply whose parts were found to be there. */
+void mx_part_get(struct mx_span tables, size_t i, struct mx_part_entry *ret);
+/* Checks that a decoded reply has its parts: 1 to MX_PARTS_MAX, from step 0 on, rising, sizes in range.
+ * *ret_names: what lies behind them. */
+int mx_parts_check(const struct mx_attach_reply *m, struct mx_span *ret_names, struct mx_err *err)
+    MX_MUST_CHECK;
+
 /* ---- the batch reply's tables --------------------------------------------------------------
  * After the fixed fields: sample u64[n], domain u32[n], epoch u32[n], bounds u32[n] (how many
  * document starts each sample has), then all the starts u32[bound_count] in slot order (offsets
  * in tokens from the sample's own first token, only those inside the part served), zero bytes up to
  * a multiple of 8 from the frame's start, then the tokens: n * token_count of width bytes. */
-#define MX_BATCH_FIXED_BYTES (MX_HEADER_BYTES + 48u)
+#define MX_BATCH_FIXED_BYTES (MX_HEADER_BYTES + 56u)
 
 struct mx_batch_layout {
     size_t samples, domains, epochs, bounds, starts, tokens; /* offsets from the frame's start */

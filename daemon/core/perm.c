@@ -125,9 +125,21 @@ static inline uint64_t div_fast(uint64_t a, uint64_t b)
     return a / b;
 }
 
+/* Samples to groups, for the usual length of 1 without a division. */
+static inline uint64_t groups_of(const struct mx_order *o, uint64_t samples)
+{
+    return o->length == 1 ? samples : div_fast(samples, o->length);
+}
+
 static inline uint64_t lack(const struct mx_order *o)
 {
     return o->chunks * o->chunk - o->n;
+}
+
+/* Groups that the short chunk lacks: one that isn't whole is none. */
+static inline uint64_t lack_groups(const struct mx_order *o)
+{
+    return groups_of(o, lack(o) + o->length - 1);
 }
 
 /* Makes *w the window `number`. */
@@ -145,22 +157,34 @@ static void window_init(const struct mx_order *o, uint64_t number, struct mx_ord
         w->start -= lack(o);
     } else if (number == short_window) {
         w->size -= lack(o);
-        w->short_end = (o->short_at - number * o->window + 1) * o->chunk - lack(o);
+        w->short_end = (o->short_at - number * o->window + 1) * o->chunk_groups - lack_groups(o);
     }
-    /* The outer permutation uses the key itself; windows are told apart by an odd multiple. */
-    mx_perm_init(&w->inner, w->size, o->key ^ mix64((number + 1) * WEYL));
+    w->groups = groups_of(o, w->size);
+    if (w->groups > 0) {
+        /* The outer permutation uses the key itself; windows are told apart by an odd multiple. */
+        mx_perm_init(&w->inner, w->groups, o->key ^ mix64((number + 1) * WEYL));
+    }
 }
 
-void mx_order_init(struct mx_order *o, uint64_t n, uint32_t chunk, uint32_t window, uint64_t key)
+void mx_order_init_long(struct mx_order *o, uint64_t n, uint32_t chunk, uint32_t window,
+                        uint32_t length, uint64_t key)
 {
-    MX_CORE_REQUIRE(n >= 1 && chunk >= 1 && window >= 1);
+    MX_CORE_REQUIRE(n >= length && chunk >= 1 && window >= 1);
+    MX_CORE_REQUIRE(length >= 1 && chunk % length == 0);
     o->n = n;
     o->chunk = chunk;
     o->window = window;
+    o->length = length;
+    o->chunk_groups = chunk / length;
     o->chunks = n / chunk + (n % chunk != 0);
     o->key = key;
     mx_perm_init(&o->outer, o->chunks, key);
     o->short_at = chunk == 1 ? 0 : mx_perm_inverse(&o->outer, o->chunks - 1);
+}
+
+void mx_order_init(struct mx_order *o, uint64_t n, uint32_t chunk, uint32_t window, uint64_t key)
+{
+    mx_order_init_long(o, n, chunk, window, 1, key);
 }
 
 /* Moves *w to the window in which place i lies. */
@@ -175,51 +199,62 @@ static void window_find(const struct mx_order *o, uint64_t i, struct mx_order_wi
     window_init(o, div_fast(i >= after_short ? i + lack(o) : i, span), w);
 }
 
-/* From a sample number of a window, already shuffled, to the sample: its chunk's number is shuffled
- * among all chunks. */
+/* From a group number of a window, already shuffled, to the group's first sample: its chunk's number
+ * is shuffled among all chunks. */
 static inline uint64_t leave_window(const struct mx_order *o, const struct mx_order_window *w,
                                     uint64_t x)
 {
     uint64_t place;
 
-    x += x >= w->short_end ? lack(o) : 0;
-    place = div_fast(x, o->chunk);
-    return mx_perm_at(&o->outer, w->number * o->window + place) * o->chunk + (x - place * o->chunk);
+    x += x >= w->short_end ? lack_groups(o) : 0;
+    place = div_fast(x, o->chunk_groups);
+    return mx_perm_at(&o->outer, w->number * o->window + place) * o->chunk +
+           (x - place * o->chunk_groups) * o->length;
 }
 
 uint64_t mx_order_at_in(const struct mx_order *o, uint64_t i, struct mx_order_window *w)
 {
+    uint64_t group;
+
     if (o->chunk == 1) {
         return mx_perm_at(&o->outer, i);
     }
     MX_CORE_REQUIRE(i < o->n);
     window_find(o, i, w);
-    return leave_window(o, w, mx_perm_at(&w->inner, i - w->start));
+    group = groups_of(o, i - w->start);
+    MX_CORE_REQUIRE(group * o->length == i - w->start && group < w->groups);
+    return leave_window(o, w, mx_perm_at(&w->inner, group));
 }
 
-void mx_order_run(const struct mx_order *o, uint64_t first, uint32_t n, uint64_t *ret,
-                  struct mx_order_window *w)
+uint32_t mx_order_run(const struct mx_order *o, uint64_t first, uint32_t n, uint64_t *ret,
+                      struct mx_order_window *w)
 {
+    uint32_t done = 0;
+
     if (o->chunk == 1) {
         mx_perm_run(&o->outer, first, n, ret);
-        return;
+        return n;
     }
-    MX_CORE_REQUIRE(first <= o->n && n <= o->n - first);
-    while (n > 0) {
-        uint64_t left;
+    while (done < n && first < o->n) {
+        uint64_t group, left;
         uint32_t m;
 
         window_find(o, first, w);
-        left = w->start + w->size - first;
-        m = left < n ? (uint32_t)left : n;
-        mx_perm_run(&w->inner, first - w->start, m, ret);
-        for (uint32_t i = 0; i < m; i++) {
+        group = groups_of(o, first - w->start);
+        MX_CORE_REQUIRE(group * o->length == first - w->start);
+        if (group >= w->groups) {
+            break;
+        }
+        left = w->groups - group;
+        m = left < n - done ? (uint32_t)left : n - done;
+        mx_perm_run(&w->inner, group, m, ret + done);
+        for (uint32_t i = done; i < done + m; i++) {
             ret[i] = leave_window(o, w, ret[i]);
         }
-        first += m;
-        ret += m;
-        n -= m;
+        first += (uint64_t)m * o->length;
+        done += m;
     }
+    return done;
 }
 
 uint64_t mx_order_at(const struct mx_order *o, uint64_t i)
@@ -229,20 +264,52 @@ uint64_t mx_order_at(const struct mx_order *o, uint64_t i)
     return mx_order_at_in(o, i, &w);
 }
 
+uint64_t mx_order_whole(const struct mx_order *o)
+{
+    return groups_of(o, o->n) * o->length;
+}
+
+uint64_t mx_order_next(const struct mx_order *o, uint64_t i, struct mx_order_window *w)
+{
+    if (o->length == 1) {
+        return i;
+    }
+    while (i < o->n) {
+        uint64_t group;
+
+        window_find(o, i, w);
+        group = groups_of(o, i - w->start + o->length - 1);
+        if (group < w->groups) {
+            return w->start + group * o->length;
+        }
+        i = w->start + w->size;
+    }
+    return o->n;
+}
+
+uint64_t mx_order_window_end(const struct mx_order *o, uint64_t i, struct mx_order_window *w)
+{
+    if (i >= o->n || o->chunk == 1) {
+        return i;
+    }
+    window_find(o, i, w);
+    return i == w->start ? i : w->start + w->size;
+}
+
 uint64_t mx_order_inverse(const struct mx_order *o, uint64_t s)
 {
     struct mx_order_window w;
     uint64_t place, x;
 
-    MX_CORE_REQUIRE(s < o->n);
+    MX_CORE_REQUIRE(s < mx_order_whole(o));
     if (o->chunk == 1) {
         return mx_perm_inverse(&o->outer, s);
     }
     place = mx_perm_inverse(&o->outer, s / o->chunk);
     window_init(o, place / o->window, &w);
-    x = (place - w.number * o->window) * o->chunk + s % o->chunk;
+    x = (place - w.number * o->window) * o->chunk_groups + groups_of(o, s % o->chunk);
     if (x >= w.short_end) {
-        x -= lack(o);
+        x -= lack_groups(o);
     }
-    return w.start + mx_perm_inverse(&w.inner, x);
+    return w.start + mx_perm_inverse(&w.inner, x) * o->length;
 }

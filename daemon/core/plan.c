@@ -9,6 +9,64 @@
 
 #include <string.h>
 
+/* ---- parts ---------------------------------------------------------------------------------- */
+
+static uint32_t part_index(const struct mx_plan_spec *s, uint64_t step)
+{
+    uint32_t i = s->n_parts > 0 ? s->n_parts - 1 : 0;
+
+    while (i > 0 && s->parts[i].from_step > step) {
+        i--;
+    }
+    return i;
+}
+
+struct mx_plan_part mx_plan_part_of(const struct mx_plan_spec *s, uint64_t step)
+{
+    return s->n_parts > 0 ? s->parts[part_index(s, step)]
+                          : (struct mx_plan_part){0, s->batch, s->block, 1};
+}
+
+uint64_t mx_plan_part_end(const struct mx_plan_spec *s, uint64_t step)
+{
+    uint32_t next = part_index(s, step) + 1;
+
+    return next < s->n_parts ? s->parts[next].from_step : UINT64_MAX;
+}
+
+uint32_t mx_plan_longest(const struct mx_plan_spec *s)
+{
+    uint32_t longest = 1;
+
+    for (uint32_t i = 0; i < s->n_parts; i++) {
+        longest = s->parts[i].length > longest ? s->parts[i].length : longest;
+    }
+    return longest;
+}
+
+uint32_t mx_plan_batch_most(const struct mx_plan_spec *s)
+{
+    uint32_t most = s->batch;
+
+    for (uint32_t i = 0; i < s->n_parts; i++) {
+        most = s->parts[i].batch > most ? s->parts[i].batch : most;
+    }
+    return most;
+}
+
+uint32_t mx_plan_chunk(const struct mx_plan_spec *s, uint32_t chunk)
+{
+    uint32_t longest = mx_plan_longest(s);
+
+    return (chunk + longest - 1) / longest * longest;
+}
+
+struct mx_series mx_plan_series(const struct mx_plan_spec *s, uint64_t step, uint32_t domain)
+{
+    return (struct mx_series){s->seed, &s->domains[domain], domain,
+                              mx_plan_part_of(s, step).length};
+}
+
 /* ---- how many of each domain ---------------------------------------------------------------- */
 
 /* The integers j >= 0 with j * 2^32 + u < x number ceil((x - u) / 2^32), which is the expression
@@ -70,11 +128,16 @@ static void independent(const struct mx_plan_spec *s, const uint64_t *shares, ui
 int64_t mx_plan_counts(const struct mx_plan_spec *s, const uint64_t *shares, uint64_t step,
                        const uint64_t *cursors, uint32_t *ret_counts)
 {
-    uint32_t unit = s->sampling == MX_SAMPLING_BLOCK ? s->block : 1;
-    uint32_t units = s->batch / unit;
+    struct mx_plan_part part = mx_plan_part_of(s, step);
+    uint32_t unit = s->sampling == MX_SAMPLING_BLOCK ? part.block : 1;
+    uint32_t units = part.batch / unit;
+    struct mx_plan_room room = {s, shares, cursors, unit, part.batch, part.length, NULL};
     int64_t stopped;
 
-    MX_CORE_REQUIRE(s->k >= 1 && unit >= 1 && units * unit == s->batch);
+    MX_CORE_REQUIRE(s->k >= 1 && unit >= 1 && units * unit == part.batch);
+    if (s->takes_below != NULL) {
+        room.takes_below = s->takes_below + (size_t)part_index(s, step) * s->k;
+    }
     if (s->sampling == MX_SAMPLING_SYSTEMATIC) {
         uint64_t u = mx_rand64(s->seed, MX_STREAM_OFFSET, step, 0) >> 32;
 
@@ -82,7 +145,7 @@ int64_t mx_plan_counts(const struct mx_plan_spec *s, const uint64_t *shares, uin
     } else {
         independent(s, shares, step, units, ret_counts);
     }
-    stopped = mx_plan_keep_budgets(s, shares, cursors, unit, ret_counts);
+    stopped = mx_plan_keep_budgets(&room, ret_counts);
     if (stopped < 0 && unit > 1) {
         for (uint32_t i = 0; i < s->k; i++) {
             ret_counts[i] *= unit;
@@ -93,25 +156,34 @@ int64_t mx_plan_counts(const struct mx_plan_spec *s, const uint64_t *shares, uin
 
 /* ---- which samples, in which slots ---------------------------------------------------------- */
 
-static void slots_init(const struct mx_plan_spec *s, uint64_t step, struct mx_perm *ret)
+static void slots_init(const struct mx_plan_spec *s, uint64_t step, uint32_t batch,
+                       struct mx_perm *ret)
 {
-    mx_perm_init(ret, s->batch, mx_rand64(s->seed, MX_STREAM_SLOTS, step, 0));
+    mx_perm_init(ret, batch, mx_rand64(s->seed, MX_STREAM_SLOTS, step, 0));
 }
 
-static struct mx_series series_of(const struct mx_plan_spec *s, uint32_t domain)
-{
-    return (struct mx_series){s->seed, &s->domains[domain], domain};
-}
-
-void mx_plan_move(const struct mx_plan_spec *s, const uint32_t *counts, uint64_t *cursors)
+/* Another length begins behind the step. */
+static void round_cursors(const struct mx_plan_spec *s, uint64_t step, uint64_t *cursors)
 {
     for (uint32_t i = 0; i < s->k; i++) {
-        struct mx_series series = series_of(s, i);
+        struct mx_series series = mx_plan_series(s, step, i);
+
+        cursors[i] = mx_series_round(&series, cursors[i]);
+    }
+}
+
+void mx_plan_move(const struct mx_plan_spec *s, uint64_t step, const uint32_t *counts,
+                  uint64_t *cursors)
+{
+    uint32_t length = mx_plan_part_of(s, step).length;
+
+    for (uint32_t i = 0; i < s->k; i++) {
+        struct mx_series series = {s->seed, &s->domains[i], i, length};
 
         if (counts[i] == 0) {
             continue;
         }
-        if (s->domains[i].n_gone == 0) {
+        if (length == 1 && s->domains[i].n_gone == 0) {
             cursors[i] += counts[i];
         } else {
             /* Fewer only where the budget ends, and then the counts are within it. */
@@ -119,33 +191,35 @@ void mx_plan_move(const struct mx_plan_spec *s, const uint32_t *counts, uint64_t
                             counts[i]);
         }
     }
+    if (mx_plan_part_of(s, step + 1).length != length) {
+        round_cursors(s, step, cursors);
+    }
 }
 
 #define STRETCH MX_SERIES_RUN
 
-/* The samples [from, upto) of a step, which are all of domain d, drawn from cursor c on. */
-static void items_of_domain(const struct mx_plan_spec *s, const struct mx_perm *slots, uint32_t d,
+/* The samples [from, upto) of a step, which are all of one domain, drawn from cursor c on. */
+static void items_of_domain(const struct mx_series *series, const struct mx_perm *slots,
                             uint64_t c, uint32_t from, uint32_t upto, uint32_t first, uint32_t n,
                             struct mx_plan_item *ret)
 {
-    struct mx_series series = series_of(s, d);
     struct mx_series_cache cache = {.valid = 0};
     uint64_t slot[STRETCH], sample[STRETCH], epoch;
 
     while (from < upto) {
         uint32_t m = upto - from < STRETCH ? upto - from : STRETCH, drawn = 0;
 
-        m = mx_series_run(&series, c, m, sample, &epoch, &cache);
-        for (uint32_t i = 0; i < m; i++) {
-            if (!mx_series_gone(&series, c + i, sample[i])) {
+        m = mx_series_run(series, &c, m, sample, &epoch, &cache);
+        for (uint32_t i = 0; i < m; i++, c += series->length) {
+            if (!mx_series_gone(series, c, sample[i])) {
                 sample[drawn++] = sample[i];
             }
         }
-        c += m;
         mx_perm_run(slots, from, drawn, slot);
         for (uint32_t i = 0; i < drawn; i++) {
             if (slot[i] - first < n) { /* wraps for slots before the first */
-                ret[slot[i] - first] = (struct mx_plan_item){sample[i], d, (uint32_t)epoch};
+                ret[slot[i] - first] =
+                    (struct mx_plan_item){sample[i], series->domain, (uint32_t)epoch};
             }
         }
         from += drawn;
@@ -154,13 +228,16 @@ static void items_of_domain(const struct mx_plan_spec *s, const struct mx_perm *
 
 /* Most of a step is wanted: domain by domain, so that each order is made once and a cursor is
  * divided once, and the samples fall into their slots. */
-static void items_by_domain(const struct mx_plan_spec *s, const struct mx_perm *slots,
-                            const uint64_t *cursors, const uint32_t *prefix, uint32_t first,
-                            uint32_t n, struct mx_plan_item *ret)
+static void items_by_domain(const struct mx_plan_spec *s, uint32_t length,
+                            const struct mx_perm *slots, const uint64_t *cursors,
+                            const uint32_t *prefix, uint32_t first, uint32_t n,
+                            struct mx_plan_item *ret)
 {
     for (uint32_t d = 0; d < s->k; d++) {
+        struct mx_series series = {s->seed, &s->domains[d], d, length};
+
         if (prefix[d] < prefix[d + 1]) {
-            items_of_domain(s, slots, d, cursors[d], prefix[d], prefix[d + 1], first, n, ret);
+            items_of_domain(&series, slots, cursors[d], prefix[d], prefix[d + 1], first, n, ret);
         }
     }
 }
@@ -181,24 +258,22 @@ static uint32_t domain_of(const uint32_t *prefix, uint32_t k, uint32_t j)
 }
 
 /* The j-th sample that a domain draws from cursor c on, where places are passed over. */
-static void item_drawn(const struct mx_plan_spec *s, uint32_t d, uint64_t c, uint32_t j,
+static void item_drawn(const struct mx_series *series, uint64_t c, uint32_t j,
                        struct mx_plan_item *ret)
 {
-    struct mx_series series = series_of(s, d);
     struct mx_series_cache cache = {.valid = 0};
     uint64_t sample[STRETCH], epoch;
 
     for (;;) {
-        uint32_t m = mx_series_run(&series, c, j < STRETCH ? j + 1 : STRETCH, sample, &epoch,
+        uint32_t m = mx_series_run(series, &c, j < STRETCH ? j + 1 : STRETCH, sample, &epoch,
                                    &cache);
 
-        for (uint32_t i = 0; i < m; i++) {
-            if (!mx_series_gone(&series, c + i, sample[i]) && j-- == 0) {
-                *ret = (struct mx_plan_item){sample[i], d, (uint32_t)epoch};
+        for (uint32_t i = 0; i < m; i++, c += series->length) {
+            if (!mx_series_gone(series, c, sample[i]) && j-- == 0) {
+                *ret = (struct mx_plan_item){sample[i], series->domain, (uint32_t)epoch};
                 return;
             }
         }
-        c += m;
     }
 }
 
@@ -208,9 +283,10 @@ static void item_drawn(const struct mx_plan_spec *s, uint32_t d, uint64_t c, uin
 
 /* Few slots are wanted: each asks which sample is its own. Neighbouring slots are of different
  * domains, so a few orders are kept at hand, found by the low bits of the domain. */
-static void items_by_slot(const struct mx_plan_spec *s, const struct mx_perm *slots,
-                          const uint64_t *cursors, const uint32_t *prefix, uint32_t first,
-                          uint32_t n, struct mx_plan_item *ret)
+static void items_by_slot(const struct mx_plan_spec *s, uint32_t length,
+                          const struct mx_perm *slots, const uint64_t *cursors,
+                          const uint32_t *prefix, uint32_t first, uint32_t n,
+                          struct mx_plan_item *ret)
 {
     struct {
         struct mx_series_cache cache;
@@ -223,19 +299,18 @@ static void items_by_slot(const struct mx_plan_spec *s, const struct mx_perm *sl
     for (uint32_t i = 0; i < n; i++) {
         uint32_t j = (uint32_t)mx_perm_inverse(slots, first + i);
         uint32_t d = domain_of(prefix, s->k, j);
-        struct mx_series series = series_of(s, d);
-        uint64_t sample, epoch;
+        struct mx_series series = {s->seed, &s->domains[d], d, length};
+        uint64_t cursor = cursors[d] + (j - prefix[d]), sample, epoch;
 
-        if (s->domains[d].n_gone > 0) {
-            item_drawn(s, d, cursors[d], j - prefix[d], &ret[i]);
+        if (length > 1 || s->domains[d].n_gone > 0) {
+            item_drawn(&series, cursors[d], j - prefix[d], &ret[i]);
             continue;
         }
         if (kept[d % ORDERS].domain != d) {
             kept[d % ORDERS].cache.valid = 0;
             kept[d % ORDERS].domain = d;
         }
-        (void)mx_series_run(&series, cursors[d] + (j - prefix[d]), 1, &sample, &epoch,
-                            &kept[d % ORDERS].cache);
+        (void)mx_series_run(&series, &cursor, 1, &sample, &epoch, &kept[d % ORDERS].cache);
         ret[i] = (struct mx_plan_item){sample, d, (uint32_t)epoch};
     }
 }
@@ -255,14 +330,15 @@ static int passes_over(const struct mx_plan_spec *s, const uint32_t *prefix)
 void mx_plan_items(const struct mx_plan_spec *s, uint64_t step, const uint64_t *cursors,
                    const uint32_t *prefix, uint32_t first, uint32_t n, struct mx_plan_item *ret)
 {
+    struct mx_plan_part part = mx_plan_part_of(s, step);
     struct mx_perm slots;
 
-    MX_CORE_REQUIRE(first <= s->batch && n <= s->batch - first && prefix[s->k] == s->batch);
-    slots_init(s, step, &slots);
-    if (n > s->batch / 2 || (n > FEW_SLOTS && passes_over(s, prefix))) {
-        items_by_domain(s, &slots, cursors, prefix, first, n, ret);
+    MX_CORE_REQUIRE(first <= part.batch && n <= part.batch - first && prefix[s->k] == part.batch);
+    slots_init(s, step, part.batch, &slots);
+    if (n > part.batch / 2 || (n > FEW_SLOTS && (part.length > 1 || passes_over(s, prefix)))) {
+        items_by_domain(s, part.length, &slots, cursors, prefix, first, n, ret);
     } else {
-        items_by_slot(s, &slots, cursors, prefix, first, n, ret);
+        items_by_slot(s, part.length, &slots, cursors, prefix, first, n, ret);
     }
 }
 
@@ -272,7 +348,7 @@ uint32_t mx_plan_slot(const struct mx_plan_spec *s, uint64_t step, const uint32_
     struct mx_perm slots;
 
     MX_CORE_REQUIRE(domain < s->k && j < prefix[domain + 1] - prefix[domain]);
-    slots_init(s, step, &slots);
+    slots_init(s, step, mx_plan_part_of(s, step).batch, &slots);
     return (uint32_t)mx_perm_at(&slots, prefix[domain] + j);
 }
 
@@ -292,7 +368,7 @@ int64_t mx_plan_advance(const struct mx_plan_spec *s, const struct mx_plan_mix *
         if (stopped >= 0) {
             return stopped;
         }
-        mx_plan_move(s, counts, cursors);
+        mx_plan_move(s, step, counts, cursors);
     }
     return -1;
 }

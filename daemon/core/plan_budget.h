@@ -5,9 +5,18 @@
 
 #include "daemon/core/plan.h"
 
-/* Corrects counts (in units of `unit` slots) so that no budget is broken, as mx_plan_counts says.
- * -1, or the domain that stops the run. */
-int64_t mx_plan_keep_budgets(const struct mx_plan_spec *s, const uint64_t *shares,
-                             const uint64_t *cursors, uint32_t unit, uint32_t *counts);
+/* What the counts of a step are corrected by. */
+struct mx_plan_room {
+    const struct mx_plan_spec *spec;
+    const uint64_t *shares, *cursors;
+    uint32_t unit;   /* slots that are moved at once: counts are of so many */
+    uint32_t batch;  /* of the step's part */
+    uint32_t length; /* likewise */
+    const uint32_t *takes_below; /* k, of the step's part; NULL: the domains' own */
+};
+
+/* Corrects counts so that no budget is broken, as mx_plan_counts says. -1, or the domain that stops
+ * the run. */
+int64_t mx_plan_keep_budgets(const struct mx_plan_room *r, uint32_t *counts);
 
 #endif

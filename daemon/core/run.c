@@ -76,6 +76,28 @@ size_t mx_run_size(const struct mx_run_config *c)
     return m.used;
 }
 
+static void check_parts(const struct mx_plan_spec *p)
+{
+    uint32_t longest = mx_plan_longest(p);
+
+    MX_CORE_REQUIRE(p->n_parts <= MX_PARTS_MAX && (p->n_parts == 0) == (p->parts == NULL));
+    for (uint32_t i = 0; i < p->n_parts; i++) {
+        const struct mx_plan_part *part = &p->parts[i];
+
+        MX_CORE_REQUIRE(i == 0 ? part->from_step == 0
+                               : part->from_step > p->parts[i - 1].from_step);
+        MX_CORE_REQUIRE(part->batch >= 1 && part->batch <= MX_BATCH_MAX);
+        MX_CORE_REQUIRE(part->block >= 1 && part->batch % part->block == 0);
+        MX_CORE_REQUIRE(part->length >= 1 && longest % part->length == 0);
+        MX_CORE_REQUIRE((uint64_t)part->batch * part->length <= MX_STEP_UNITS_MAX);
+    }
+    MX_CORE_REQUIRE(p->n_parts == 0 ||
+                    (p->batch == p->parts[0].batch && p->block == p->parts[0].block));
+    for (uint32_t i = 0; i < p->k; i++) {
+        MX_CORE_REQUIRE(p->domains[i].samples >= longest && p->domains[i].chunk % longest == 0);
+    }
+}
+
 static void check_config(const struct mx_run_config *c)
 {
     const struct mx_plan_spec *p = &c->plan;
@@ -92,6 +114,7 @@ static void check_config(const struct mx_run_config *c)
         MX_CORE_REQUIRE(p->domains[i].chunk >= 1 && p->domains[i].window >= 1);
         MX_CORE_REQUIRE(p->domains[i].n_stretches == 0 && p->domains[i].n_gone == 0);
     }
+    check_parts(p);
 }
 
 /* weight_buffer: the prior, to the sum 1. */
@@ -546,19 +569,37 @@ const struct mx_turn *mx_run_turns(const struct mx_run *r, uint32_t *ret_n)
     return r->turns;
 }
 
+uint64_t mx_run_step_tokens(const struct mx_run_config *c, uint64_t step)
+{
+    struct mx_plan_part part = mx_plan_part_of(&c->plan, step);
+
+    return (uint64_t)part.batch * part.length * c->seq_len;
+}
+
 uint64_t mx_run_steps_left(struct mx_run *r, uint32_t domain)
 {
     const struct mx_plan_domain *d = &r->domains[domain];
     uint64_t cursor = mx_run_cursors(r)[domain];
     uint64_t share = r->created ? mx_run_mix_of(r, r->frontier)->shares[domain] : 0;
-    unsigned __int128 steps;
+    unsigned __int128 left; /* in 2^-32 samples */
+    uint64_t step = r->frontier;
 
     if (d->budget == MX_NO_BUDGET || d->on_exhausted == MX_EXHAUSTED_REPEAT || share == 0) {
         return UINT64_MAX;
     }
-    steps = cursor < d->budget ? d->budget - cursor : 0;
-    steps = steps * MX_SHARE_ONE / ((unsigned __int128)share * r->c.plan.batch);
-    return steps < UINT64_MAX ? (uint64_t)steps : UINT64_MAX;
+    left = cursor < d->budget ? (unsigned __int128)(d->budget - cursor) * MX_SHARE_ONE : 0;
+    for (;;) {
+        struct mx_plan_part part = mx_plan_part_of(&r->c.plan, step);
+        uint64_t end = mx_plan_part_end(&r->c.plan, step);
+        unsigned __int128 drawn = (unsigned __int128)share * part.batch * part.length;
+
+        if (end == UINT64_MAX || left / drawn < end - step) {
+            left = left / drawn + (step - r->frontier);
+            return left < UINT64_MAX ? (uint64_t)left : UINT64_MAX;
+        }
+        left -= drawn * (end - step);
+        step = end;
+    }
 }
 
 void mx_run_view(struct mx_run *r, struct mx_run_view *ret)

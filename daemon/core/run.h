@@ -46,7 +46,8 @@
 
 struct mx_run_config {
     struct mx_plan_spec plan;        /* plan.domains borrowed for the run's life */
-    uint32_t seq_len;                /* tokens in a sample: bounds what feedback can claim */
+    uint32_t seq_len;                /* tokens in a sample, of which a slot of a part holds
+                                        `length`: bounds what feedback can claim */
     uint32_t max_ahead;              /* steps that the fastest trainer may be past the slowest */
     uint32_t reserve_steps;          /* steps reserved by one entry, >= 1 */
     uint32_t snapshot_steps;         /* steps between snapshots, >= 1 */
@@ -207,6 +208,7 @@ enum mx_verdict {
     MX_CHANGING,         /* a command: the run is being made, frozen, or another change of its kind
                             is being recorded: ask again */
     MX_NOT_GROWN,        /* ADOPT: the domain has u[0] samples */
+    MX_NO_JOINS,         /* ADOPT at once: this run draws up to u[0] samples in a row */
     MX_TOO_MANY_CHANGES, /* ADOPT, WITHDRAW, REWIND: u[0] so far, the most that a run can keep */
     MX_JOINED_TOO_OFTEN, /* ADOPT at once: u[0] times in this epoch, the most there can be */
     MX_TOO_MUCH_GONE,    /* WITHDRAW, ADOPT: over half of the domain's u[0] samples would be gone */
@@ -286,6 +288,8 @@ int mx_run_unwound(struct mx_run *r, uint64_t step);
 /* The first entry of a run that goes on from another's state: index 1. words as for a REWIND. */
 void mx_run_fork_entry(struct mx_run *r, uint64_t wall_ms, const struct mx_entry *from,
                        struct mx_entry *ret);
+/* Tokens of a step in all. */
+uint64_t mx_run_step_tokens(const struct mx_run_config *c, uint64_t step);
 /* The largest lag for k domains. */
 uint32_t mx_run_lag_max(uint32_t k);
 

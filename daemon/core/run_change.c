@@ -108,7 +108,7 @@ void mx_run_point_domains(struct mx_run *r)
 
 static struct mx_series series_of(const struct mx_run *r, uint32_t domain)
 {
-    return (struct mx_series){r->c.plan.seed, &r->domains[domain], domain};
+    return mx_plan_series(&r->c.plan, r->frontier, domain);
 }
 
 /* What a domain will have at most: a grown one's samples may be yet to come. */
@@ -131,9 +131,10 @@ static void resize_stretches(struct mx_run *r, uint32_t domain, uint32_t n, uint
     mx_run_point_domains(r);
 }
 
-/* Of the first `samples`, how many are gone or would be. */
+/* Of the first `samples`, how many are gone or would be; `length` are one: they go together, since
+ * they may be drawn so. */
 static uint64_t gone_below(const struct mx_plan_domain *d, const struct mx_range *ranges,
-                           uint32_t n, uint64_t samples)
+                           uint32_t n, uint64_t samples, uint32_t length)
 {
     uint64_t gone = 0, at = 0; /* those before `at` are counted */
     uint32_t i = 0, j = 0;
@@ -155,6 +156,8 @@ static uint64_t gone_below(const struct mx_plan_domain *d, const struct mx_range
         if (first >= samples) {
             break;
         }
+        first -= first % length;
+        end += (length - end % length) % length;
         first = first > at ? first : at;
         end = end < samples ? end : samples;
         gone += end > first ? end - first : 0;
@@ -163,10 +166,14 @@ static uint64_t gone_below(const struct mx_plan_domain *d, const struct mx_range
     return gone;
 }
 
-static int over_half(const struct mx_plan_domain *d, const struct mx_range *ranges, uint32_t n,
-                     uint64_t samples)
+static int over_half(const struct mx_run *r, uint32_t domain, const struct mx_range *ranges,
+                     uint32_t n, uint64_t samples)
 {
-    return gone_below(d, ranges, n, samples) > samples / 2;
+    uint32_t length = mx_plan_longest(&r->c.plan);
+    uint64_t groups = samples / length;
+
+    return gone_below(&r->domains[domain], ranges, n, groups * length, length) / length >
+           groups / 2;
 }
 
 void mx_run_on_adopt(struct mx_run *r, const struct mx_event *ev, struct mx_effects *fx)
@@ -175,7 +182,7 @@ void mx_run_on_adopt(struct mx_run *r, const struct mx_event *ev, struct mx_effe
     struct mx_series series;
     struct mx_stretch stretch;
     struct mx_entry *e;
-    uint32_t keep;
+    uint32_t keep, longest = mx_plan_longest(&r->c.plan);
 
     if (in->domain >= r->k) {
         mx_run_refuse(fx, ev->handle, MX_BAD_DOMAIN, in->domain);
@@ -187,9 +194,11 @@ void mx_run_on_adopt(struct mx_run *r, const struct mx_event *ev, struct mx_effe
     } else if (in->samples < samples_of(series.d) || in->samples > MX_SAMPLES_MAX ||
                in->chunk == 0) {
         mx_run_refuse(fx, ev->handle, MX_NOT_GROWN, samples_of(series.d));
+    } else if (in->flag && longest > 1) {
+        mx_run_refuse(fx, ev->handle, MX_NO_JOINS, longest);
     } else if (r->n_stretches == MX_STRETCHES_MAX) {
         mx_run_refuse(fx, ev->handle, MX_TOO_MANY_CHANGES, MX_STRETCHES_MAX);
-    } else if (over_half(series.d, NULL, 0, in->samples)) {
+    } else if (over_half(r, in->domain, NULL, 0, in->samples)) {
         mx_run_refuse(fx, ev->handle, MX_TOO_MUCH_GONE, in->samples);
     } else if (mx_series_grow(&series, mx_run_cursors(r)[in->domain], in->samples, in->chunk,
                               (int)in->flag, &stretch, &keep) != 0) {
@@ -200,7 +209,7 @@ void mx_run_on_adopt(struct mx_run *r, const struct mx_event *ev, struct mx_effe
         e->step = r->frontier;
         e->domain = in->domain;
         e->samples = in->samples;
-        e->chunk = in->chunk;
+        e->chunk = mx_plan_chunk(&r->c.plan, in->chunk);
         e->shards = in->shards;
         e->flag = in->flag;
         mx_run_copy_author(e, in);
@@ -227,7 +236,7 @@ int mx_run_adopt_apply(struct mx_run *r, const struct mx_entry *e, struct mx_eff
     struct mx_series series;
     struct mx_stretch stretch;
     struct mx_plan_domain *d;
-    uint32_t keep;
+    uint32_t keep, longest = mx_plan_longest(&r->c.plan);
 
     if (begin_change(r, e, fx) != 0) {
         return -1;
@@ -235,7 +244,8 @@ int mx_run_adopt_apply(struct mx_run *r, const struct mx_entry *e, struct mx_eff
     series = series_of(r, e->domain);
     d = &r->domains[e->domain];
     if (e->samples < samples_of(d) || e->samples > MX_SAMPLES_MAX || e->chunk == 0 ||
-        r->n_stretches == MX_STRETCHES_MAX) {
+        r->n_stretches == MX_STRETCHES_MAX || e->chunk % longest != 0 ||
+        (e->flag && longest > 1)) {
         return -1;
     }
     if (mx_series_grow(&series, r->tail[e->domain], e->samples, e->chunk, (int)e->flag, &stretch,
@@ -312,15 +322,16 @@ static uint64_t too_much_gone(const struct mx_run *r, uint32_t domain,
     const struct mx_plan_domain *d = &r->domains[domain];
     uint64_t cursor = mx_run_cursors(r)[domain], samples = mx_series_samples(d, cursor);
 
-    if (over_half(d, ranges, n, samples)) {
+    if (over_half(r, domain, ranges, n, samples)) {
         return samples;
     }
     for (uint32_t i = 0; i < d->n_stretches; i++) {
-        if (d->stretches[i].from > cursor && over_half(d, ranges, n, d->stretches[i].samples)) {
+        if (d->stretches[i].from > cursor &&
+            over_half(r, domain, ranges, n, d->stretches[i].samples)) {
             return d->stretches[i].samples;
         }
     }
-    return over_half(d, ranges, n, grown) ? grown : 0;
+    return over_half(r, domain, ranges, n, grown) ? grown : 0;
 }
 
 enum mx_verdict mx_run_spares(struct mx_run *r, uint32_t domain, const struct mx_range *ranges,

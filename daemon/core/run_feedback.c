@@ -325,8 +325,8 @@ static int refused(struct mx_run *r, const struct mx_event *ev, struct mx_effect
 
 void mx_run_on_feedback(struct mx_run *r, const struct mx_event *ev, struct mx_effects *fx)
 {
-    struct mx_loss_bounds bounds = {r->c.loss_max, (uint64_t)r->c.plan.batch * r->c.seq_len};
     const struct mx_entry *in = ev->entry;
+    struct mx_loss_bounds bounds = {r->c.loss_max, mx_run_step_tokens(&r->c, in->step)};
     struct mx_effect *f;
     struct mx_entry *e;
     uint32_t kept, first;

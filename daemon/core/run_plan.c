@@ -75,6 +75,16 @@ uint64_t mx_run_first_digest(const struct mx_run *r)
         mx_digest_word(&d, (uint64_t)m->chunk << 32 | m->window);
         mx_digest_word(&d, (uint64_t)m->takes_below << 32 | (uint64_t)m->on_exhausted);
     }
+    for (uint32_t i = 0; i < p->n_parts; i++) {
+        const struct mx_plan_part *part = &p->parts[i];
+
+        mx_digest_word(&d, part->from_step);
+        mx_digest_word(&d, (uint64_t)part->batch << 32 | part->block);
+        mx_digest_word(&d, part->length);
+        for (uint32_t j = 0; p->takes_below != NULL && j < p->k; j++) {
+            mx_digest_word(&d, p->takes_below[(size_t)i * p->k + j]);
+        }
+    }
     return mx_digest_end(&d);
 }
 
@@ -85,7 +95,7 @@ static uint64_t digest_step(const struct mx_run *r, uint64_t step, const uint64_
     struct mx_digest d;
 
     mx_plan_items(&r->c.plan, step, record + CURSORS_AT, prefix,
-                  (uint32_t)(record[1] % r->c.plan.batch), 1, &item);
+                  (uint32_t)(record[1] % mx_plan_part_of(&r->c.plan, step).batch), 1, &item);
     mx_digest_begin(&d, record[1]);
     mx_digest_word(&d, step);
     mx_digest_word(&d, record[0]);
@@ -159,8 +169,8 @@ static int64_t plan_next(struct mx_run *r)
     for (uint32_t i = 0; i < r->k; i++) {
         prefix[i + 1] = prefix[i] + r->counts[i];
     }
-    MX_CORE_REQUIRE(prefix[r->k] == r->c.plan.batch);
-    mx_plan_move(&r->c.plan, r->counts, r->tail);
+    MX_CORE_REQUIRE(prefix[r->k] == mx_plan_part_of(&r->c.plan, r->ring_end).batch);
+    mx_plan_move(&r->c.plan, r->ring_end, r->counts, r->tail);
     r->tail_digest = digest_step(r, r->ring_end, record, prefix);
     r->ring_end++;
     return -1;

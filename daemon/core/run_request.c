@@ -130,7 +130,7 @@ void mx_run_want_spent(struct mx_run *r, struct mx_effects *fx)
         return;
     }
     for (uint32_t i = 0; i < r->k; i++) {
-        struct mx_series s = {r->c.plan.seed, &r->domains[i], i};
+        struct mx_series s = mx_plan_series(&r->c.plan, r->frontier, i);
         uint64_t after;
 
         if (s.d->budget != MX_NO_BUDGET && !r->spent[i] &&
@@ -161,13 +161,13 @@ void mx_run_want_snapshot(struct mx_run *r, struct mx_effects *fx)
 /* Whether a request is out of the question, told in fx. */
 static int refused(struct mx_run *r, const struct mx_event *ev, struct mx_effects *fx)
 {
-    const struct mx_plan_spec *p = &r->c.plan;
+    uint32_t batch = mx_plan_part_of(&r->c.plan, ev->step).batch;
     uint64_t skip;
 
     if (ev->world == 0 || ev->world > MX_WORLD_MAX || ev->rank >= ev->world) {
         mx_run_refuse(fx, ev->handle, MX_BAD_RANK, ev->world);
-    } else if (ev->count == 0 || ev->first >= p->batch || ev->count > p->batch - ev->first) {
-        mx_run_refuse(fx, ev->handle, MX_BAD_SLOTS, p->batch);
+    } else if (ev->count == 0 || ev->first >= batch || ev->count > batch - ev->first) {
+        mx_run_refuse(fx, ev->handle, MX_BAD_SLOTS, batch);
     } else if (ev->step > MX_STEP_MAX || ev->oldest > ev->step) {
         mx_run_refuse(fx, ev->handle, MX_BAD_STEP, MX_STEP_MAX);
     } else if (ev->step < r->first_step) {

@@ -265,6 +265,7 @@ static void load_history(struct mx_run *r, struct source *s)
 static void load_stretches(struct mx_run *r, struct source *s, struct mx_plan_domain *d)
 {
     uint64_t samples = d->samples, from = 0, joined = 0; /* places of the epoch that it joins */
+    uint32_t longest = mx_plan_longest(&r->c.plan);
 
     d->n_stretches = (uint32_t)get_upto(s, MX_STRETCHES_MAX - r->n_stretches);
     for (uint32_t j = 0; j < d->n_stretches; j++) {
@@ -284,7 +285,8 @@ static void load_stretches(struct mx_run *r, struct source *s, struct mx_plan_do
         s->failed |= a->from < from || a->samples < samples || a->chunk == 0 ||
                      a->depth > MX_JOINS_MAX || a->depth > j + 1 ||
                      (a->depth > 0 && (a->rest == 0 || a->samples == samples)) ||
-                     (a->depth > 1 && a[-1].depth != a->depth - 1) ||
+                     (a->depth > 1 && a[-1].depth != a->depth - 1) || a->chunk % longest != 0 ||
+                     (longest > 1 && a->depth > 0) ||
                      a->rest > (a->depth > 1 ? joined : a->depth == 1 ? samples : 0);
         joined = a->rest + (a->samples - samples);
         samples = a->samples;

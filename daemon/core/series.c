@@ -62,8 +62,8 @@ static struct where locate(const struct mx_plan_domain *d, uint64_t cursor)
 static void epoch_order(const struct mx_series *s, const struct mx_stretch *a, uint64_t epoch,
                         struct mx_order *ret)
 {
-    mx_order_init(ret, a->samples, a->chunk, s->d->window,
-                  mx_rand64(s->seed, MX_STREAM_ORDER, epoch, s->domain));
+    mx_order_init_long(ret, a->samples, a->chunk, s->d->window, s->length,
+                       mx_rand64(s->seed, MX_STREAM_ORDER, epoch, s->domain));
 }
 
 /* The order in which the samples that came with a joined stretch are dealt. */
@@ -148,14 +148,61 @@ static int joined_place(const struct mx_series *s, uint32_t i, uint64_t sample, 
 
 /* ---- from cursors to samples ---------------------------------------------------------------- */
 
-uint32_t mx_series_run(const struct mx_series *s, uint64_t cursor, uint32_t n, uint64_t *ret_sample,
-                       uint64_t *ret_epoch, struct mx_series_cache *cache)
+/* Makes the cache that of the epoch in which w is. */
+static void cache_epoch(const struct mx_series *s, const struct where *w,
+                        struct mx_series_cache *cache)
 {
-    struct where w = locate(s->d, cursor);
-    uint64_t next =
-        w.stretch < s->d->n_stretches ? s->d->stretches[w.stretch].from - cursor : UINT64_MAX;
+    struct mx_stretch a = stretch_of(s->d, w->stretch);
+
+    if (cache->valid && cache->stretch == w->stretch && cache->epoch == w->epoch &&
+        cache->length == s->length) {
+        return;
+    }
+    epoch_order(s, &a, w->epoch, &cache->order);
+    cache->window.size = 0;
+    cache->valid = 1;
+    cache->stretch = w->stretch;
+    cache->epoch = w->epoch;
+    cache->length = s->length;
+}
+
+/* Places from a cursor on that are of its stretch. */
+static uint64_t stretch_left(const struct mx_plan_domain *d, uint32_t stretch, uint64_t cursor)
+{
+    return stretch < d->n_stretches ? d->stretches[stretch].from - cursor : UINT64_MAX;
+}
+
+/* Goes on from where a group may begin to where one does, in this epoch or the next. */
+static struct where next_group(const struct mx_series *s, uint64_t *cursor,
+                               struct mx_series_cache *cache)
+{
+    for (;;) {
+        struct where w = locate(s->d, *cursor);
+        uint64_t next = stretch_left(s->d, w.stretch, *cursor), place;
+
+        if (w.joined) {
+            MX_CORE_REQUIRE(s->length == 1);
+            return w;
+        }
+        cache_epoch(s, &w, cache);
+        place = mx_order_next(&cache->order, w.place, &cache->window);
+        if (place < w.places && place - w.place <= next - s->length && next >= s->length) {
+            *cursor += place - w.place;
+            w.place = place;
+            return w;
+        }
+        *cursor += w.places - w.place < next ? w.places - w.place : next;
+    }
+}
+
+uint32_t mx_series_run(const struct mx_series *s, uint64_t *cursor, uint32_t n,
+                       uint64_t *ret_sample, uint64_t *ret_epoch, struct mx_series_cache *cache)
+{
+    struct where w = next_group(s, cursor, cache);
+    uint64_t next = stretch_left(s->d, w.stretch, *cursor);
     uint64_t left = w.places - w.place < next ? w.places - w.place : next;
 
+    left = s->length == 1 ? left : left / s->length;
     n = n < MX_SERIES_RUN ? n : MX_SERIES_RUN;
     n = left < n ? (uint32_t)left : n;
     *ret_epoch = w.epoch;
@@ -165,23 +212,19 @@ uint32_t mx_series_run(const struct mx_series *s, uint64_t cursor, uint32_t n, u
         }
         return n;
     }
-    if (!cache->valid || cache->stretch != w.stretch || cache->epoch != w.epoch) {
-        struct mx_stretch a = stretch_of(s->d, w.stretch);
+    return mx_order_run(&cache->order, w.place, n, ret_sample, &cache->window);
+}
 
-        epoch_order(s, &a, w.epoch, &cache->order);
-        cache->window.size = 0;
-        cache->valid = 1;
-        cache->stretch = w.stretch;
-        cache->epoch = w.epoch;
-    }
-    mx_order_run(&cache->order, w.place, n, ret_sample, &cache->window);
-    return n;
+/* Whether the range of gone samples holds one of [sample, sample + length) at that cursor. */
+static int touches(const struct mx_gone *g, uint64_t cursor, uint64_t sample, uint32_t length)
+{
+    return sample < g->first + g->count && g->first < sample + length && cursor >= g->from;
 }
 
 int mx_series_gone(const struct mx_series *s, uint64_t cursor, uint64_t sample)
 {
     const struct mx_gone *g = s->d->gone;
-    uint32_t low = 0, n = s->d->n_gone;
+    uint32_t low = 0, n = s->d->n_gone, end = n;
 
     if (n == 0) {
         return 0;
@@ -192,7 +235,28 @@ int mx_series_gone(const struct mx_series *s, uint64_t cursor, uint64_t sample)
         low += g[low + half].first <= sample ? half : 0;
         n -= half;
     }
-    return sample >= g[low].first && sample - g[low].first < g[low].count && cursor >= g[low].from;
+    for (; low < end && g[low].first < sample + s->length; low++) {
+        if (touches(&g[low], cursor, sample, s->length)) {
+            return 1;
+        }
+    }
+    return 0;
+}
+
+/* Whether no place stands empty: then n groups take n * length places. */
+static int no_gaps(const struct mx_series *s)
+{
+    const struct mx_plan_domain *d = s->d;
+
+    if (s->length == 1) {
+        return 1;
+    }
+    for (uint32_t i = 0; i < d->n_stretches; i++) {
+        if (d->stretches[i].samples % s->length != 0) {
+            return 0;
+        }
+    }
+    return d->samples % s->length == 0;
 }
 
 uint32_t mx_series_draw(const struct mx_series *s, uint64_t cursor, uint32_t want,
@@ -204,21 +268,21 @@ uint32_t mx_series_draw(const struct mx_series *s, uint64_t cursor, uint32_t wan
     uint64_t sample[MX_SERIES_RUN], epoch;
     uint32_t got = 0;
 
-    if (d->n_gone == 0) {
-        uint64_t room = cursor < end ? end - cursor : 0;
+    if (d->n_gone == 0 && no_gaps(s)) {
+        uint64_t room = (cursor < end ? end - cursor : 0) / s->length;
 
         got = room < want ? (uint32_t)room : want;
-        *ret_cursor = cursor + got;
+        *ret_cursor = cursor + (uint64_t)got * s->length;
         return got;
     }
     *ret_cursor = cursor;
     while (got < want && cursor < end) {
-        uint32_t n = mx_series_run(s, cursor, want - got, sample, &epoch, &cache);
+        uint32_t n = mx_series_run(s, &cursor, want - got, sample, &epoch, &cache);
 
-        for (uint32_t i = 0; i < n && got < want && cursor < end; i++, cursor++) {
-            if (!mx_series_gone(s, cursor, sample[i])) {
+        for (uint32_t i = 0; i < n && got < want && cursor < end; i++, cursor += s->length) {
+            if (end - cursor >= s->length && !mx_series_gone(s, cursor, sample[i])) {
                 got++;
-                *ret_cursor = cursor + 1;
+                *ret_cursor = cursor + s->length;
             }
         }
     }
@@ -244,6 +308,9 @@ static int find_whole(const struct mx_series *s, uint32_t i, uint64_t sample, ui
         }
         *ret_epoch = a.epoch + (a.depth > 0) + turn;
         epoch_order(s, &a, *ret_epoch, &order);
+        if (sample >= mx_order_whole(&order)) {
+            return 0; /* of no whole group, in this stretch */
+        }
         at = start + mx_order_inverse(&order, sample);
         if (at >= end) {
             return 0;
@@ -286,8 +353,27 @@ static int find_place(const struct mx_series *s, uint64_t sample, uint64_t *curs
 int mx_series_find(const struct mx_series *s, uint64_t sample, uint64_t *cursor, uint64_t end,
                    uint64_t *ret_epoch)
 {
-    /* Once withdrawn it is so for ever: no later place can draw it. */
-    return find_place(s, sample, cursor, end, ret_epoch) && !mx_series_gone(s, *cursor, sample);
+    /* Once withdrawn it is so for ever: no later place can draw it, or its group. */
+    return find_place(s, sample, cursor, end, ret_epoch) &&
+           !mx_series_gone(s, *cursor, sample - sample % s->length);
+}
+
+/* ---- another length --------------------------------------------------------------------------- */
+
+uint64_t mx_series_round(const struct mx_series *s, uint64_t cursor)
+{
+    const struct mx_plan_domain *d = s->d;
+    struct where w = locate(d, cursor);
+    struct mx_stretch a = stretch_of(d, w.stretch);
+    struct mx_order_window window = {.size = 0};
+    struct mx_order order;
+    uint64_t end = d->on_exhausted == MX_EXHAUSTED_REPEAT ? MX_NO_BUDGET : d->budget;
+    uint64_t rounded;
+
+    MX_CORE_REQUIRE(!w.joined);
+    epoch_order(s, &a, w.epoch, &order);
+    rounded = cursor + (mx_order_window_end(&order, w.place, &window) - w.place);
+    return rounded <= end ? rounded : cursor < end ? end : cursor;
 }
 
 /* ---- growing -------------------------------------------------------------------------------- */

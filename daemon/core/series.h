@@ -12,6 +12,12 @@
  *   - a withdrawal: from cursor `from` on, places that hold one of its samples are passed over:
  *     they count for the cursor and are not drawn.
  *
+ * Samples can be drawn in groups of `length` in a row (perm.h), each taking as many places. Then
+ * what begins at a place is a group, named by its first sample; it is passed over if one of its
+ * samples is withdrawn, and places where none begins are too. Where the length changes, the cursor
+ * goes on to the next window (mx_series_round), so that no sample comes twice in an epoch. Domains
+ * that are drawn in groups don't join.
+ *
  * Pure; any thread. */
 #ifndef MX_CORE_SERIES_H
 #define MX_CORE_SERIES_H
@@ -64,6 +70,7 @@ struct mx_series {
     uint64_t seed;
     const struct mx_plan_domain *d;
     uint32_t domain;
+    uint32_t length; /* samples in a group, >= 1 */
 };
 
 /* What a look-up has worked out, for the next one nearby. */
@@ -71,28 +78,36 @@ struct mx_series_cache {
     int valid;
     uint64_t epoch;
     uint32_t stretch; /* number of the stretch + 1; 0 for the beginning */
+    uint32_t length;
     struct mx_order order;
     struct mx_order_window window;
 };
 
-/* Samples and epoch of the places [cursor, cursor + m), m <= n: as many as lie in one epoch.
- * Returns m, >= 1 for n >= 1; n <= MX_SERIES_RUN. Places that are passed over come too. */
+/* Groups, by their first samples, and epoch of the places *cursor, *cursor + length, ...: m of them,
+ * m <= n, as many as lie in one epoch in a row. Where none begins at *cursor it first moves on to
+ * the next that does. Returns m, >= 1 for n >= 1; n <= MX_SERIES_RUN. Those that are passed over
+ * for a withdrawal come too. */
 #define MX_SERIES_RUN 64u
-uint32_t mx_series_run(const struct mx_series *s, uint64_t cursor, uint32_t n, uint64_t *ret_sample,
-                       uint64_t *ret_epoch, struct mx_series_cache *cache);
+uint32_t mx_series_run(const struct mx_series *s, uint64_t *cursor, uint32_t n,
+                       uint64_t *ret_sample, uint64_t *ret_epoch, struct mx_series_cache *cache);
 
-/* Whether a place is passed over. */
+/* Whether the group that begins at a place is passed over. */
 int mx_series_gone(const struct mx_series *s, uint64_t cursor, uint64_t sample);
 
-/* How many samples can be drawn from a cursor on within the budget, at most `want`; *ret_cursor:
+/* How many groups can be drawn from a cursor on within the budget, at most `want`; *ret_cursor:
  * where the cursor stands after them. */
 uint32_t mx_series_draw(const struct mx_series *s, uint64_t cursor, uint32_t want,
                         uint64_t *ret_cursor);
 
-/* The first place in [*cursor, end) that draws `sample`: 1 and *cursor is there, or 0. By inverse
- * permutations: the work is in the number of epochs, not of places. *ret_epoch: its epoch. */
+/* The first place in [*cursor, end) that draws `sample`, alone or in its group: 1 and *cursor is
+ * there, or 0. By inverse permutations: the work is in the number of epochs, not of places.
+ * *ret_epoch: its epoch. */
 int mx_series_find(const struct mx_series *s, uint64_t sample, uint64_t *cursor, uint64_t end,
                    uint64_t *ret_epoch);
+
+/* Where drawing in groups of another length goes on: at the window's end, if the cursor is inside
+ * one, but not past the budget. */
+uint64_t mx_series_round(const struct mx_series *s, uint64_t cursor);
 
 /* The epoch that is under way at a cursor, and how many of its places are left (>= 1: at an epoch's
  * first place all of them). */

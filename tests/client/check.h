@@ -93,7 +93,7 @@ static inline void check_batch(const struct mxc_run *run, const struct mxc_batch
     assert_int_equal(b->mix_version, 7);
     assert_int_equal(b->first_slot, first);
     assert_int_equal(b->slots, slots);
-    assert_int_equal(b->seq_len, info->seq_len);
+    assert_int_equal(b->seq_len, mxc_part_of(run, step).seq_len);
     assert_int_equal(b->width, info->width);
     assert_int_equal(b->start_index[0], 0);
     for (uint32_t i = 0; i < slots; i++) {

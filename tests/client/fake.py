@@ -63,7 +63,7 @@ class Fake:
     def _reply(self, frame):
         _, _, type_, _, _, id_ = HEADER.unpack(frame[:24])
         if type_ == HELLO:
-            status, body = 0, struct.pack("<HIQH", 1, 262144, 7, 4) + b"fake"
+            status, body = 0, struct.pack("<HIQH", 2, 262144, 7, 4) + b"fake"
         else:
             assert type_ == CONTROL
             request = json.loads(frame[24:])
@@ -75,4 +75,4 @@ class Fake:
             else:
                 status = 0
                 body = (said if isinstance(said, str) else json.dumps(said)).encode()
-        return HEADER.pack(b"MXD1", 1, type_ | REPLY, len(body), status, id_) + body
+        return HEADER.pack(b"MXD1", 2, type_ | REPLY, len(body), status, id_) + body

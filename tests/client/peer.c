@@ -86,6 +86,25 @@ static bool write_skipped(const struct peer_knobs *k, const struct mx_batch_requ
     return false;
 }
 
+/* Part i of the run. */
+static struct mx_part_entry part_at(const struct peer_knobs *k, uint32_t i)
+{
+    return k->n_parts > 0 ? k->parts[i]
+                          : (struct mx_part_entry){.batch_size = k->batch_size,
+                                                   .seq_len = k->seq_len,
+                                                   .slots_per_reply = k->slots_per_reply};
+}
+
+static struct mx_part_entry part_of(const struct peer_knobs *k, uint64_t step)
+{
+    uint32_t i = 0;
+
+    while (i + 1 < k->n_parts && k->parts[i + 1].from_step <= step) {
+        i++;
+    }
+    return part_at(k, i);
+}
+
 static void answer_attach(const struct peer_knobs *k, const struct mx_attach_request *q,
                           const struct mx_header *h, struct mx_writer *w)
 {
@@ -106,7 +125,14 @@ static void answer_attach(const struct peer_knobs *k, const struct mx_attach_req
                                                         .max_ahead = 16,
                                                         .domain_count = k->domains,
                                                         .domain_first = q->domain_first,
-                                                        .names = {(const uint8_t *)"", 0}});
+                                                        .part_count =
+                                                            k->n_parts > 0 ? k->n_parts : 1,
+                                                        .tables = {(const uint8_t *)"", 0}});
+    for (uint32_t i = 0; i == 0 || i < k->n_parts; i++) {
+        struct mx_part_entry part = part_at(k, i);
+
+        mx_part_encode(w, &part);
+    }
     for (uint32_t i = q->domain_first; i < last; i++) {
         char name[32];
         (void)snprintf(name, sizeof name, "domain-%" PRIu32, i);
@@ -117,6 +143,7 @@ static void answer_attach(const struct peer_knobs *k, const struct mx_attach_req
 static void answer_batch(const struct peer_knobs *k, const struct mx_batch_request *q,
                          const struct mx_header *h, struct mx_writer *w)
 {
+    struct mx_part_entry part = part_of(k, q->step);
     struct mx_batch_reply m = {
         .step = q->step,
         .mix_version = q->step >= k->version_step ? 8 : 7,
@@ -124,8 +151,10 @@ static void answer_batch(const struct peer_knobs *k, const struct mx_batch_reque
         .slot_first = q->slot_first,
         .slot_count = q->slot_count,
         .token_first = q->token_first,
-        .token_count = k->seq_len,
+        .token_count = part.seq_len - q->token_first,
         .width = k->width,
+        .batch_size = part.batch_size,
+        .seq_len = part.seq_len,
         .tables = {(const uint8_t *)"", 0},
     };
     struct mx_batch_layout at;
@@ -135,7 +164,7 @@ static void answer_batch(const struct peer_knobs *k, const struct mx_batch_reque
 
     m.slot_count = k->slots_max > 0 && m.slot_count > k->slots_max ? k->slots_max : m.slot_count;
     if (k->tokens_max > 0) {
-        uint32_t left = k->seq_len - q->token_first;
+        uint32_t left = part.seq_len - q->token_first;
         m.slot_count = 1;
         m.token_count = left < k->tokens_max ? left : k->tokens_max;
     }
@@ -243,7 +272,7 @@ static int answer_ok(struct peer *p, const struct mx_header *h, const uint8_t *b
                        (const char *)q.hello.client.p);
         mx_frame_begin(w, MX_MSG_HELLO | MX_REPLY_BIT, MX_STATUS_OK, h->id);
         mx_hello_reply_encode(
-            w, &(struct mx_hello_reply){1, MX_REPLY_MAX, k->store, {(const uint8_t *)"peer", 4}});
+            w, &(struct mx_hello_reply){MX_PROTOCOL_VERSION, MX_REPLY_MAX, k->store, {(const uint8_t *)"peer", 4}});
         return 0;
     case MX_MSG_ATTACH:
         if (mx_attach_request_decode(body, n, &q.attach, NULL) < 0) {

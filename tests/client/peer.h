@@ -20,6 +20,8 @@ struct peer;
 /* What can go wrong, and what was seen. */
 struct peer_knobs {
     uint32_t batch_size, seq_len, width, domains, slots_per_reply;
+    struct mx_part_entry parts[3]; /* n_parts; 0: the one that the above make */
+    uint32_t n_parts;
     uint64_t end_step;
     uint64_t store;
     uint32_t names_per_page; /* ATTACH: 0 for all */

@@ -180,6 +180,100 @@ static void test_seek(void **state)
     FAILS(mxc_batch_at(f->run, UINT64_MAX, &b, &f->err), MXC_INVALID, "beyond");
 }
 
+/* 8 x 32 tokens, then 8 x 64, then 4 x 128. */
+static void in_parts(struct fixture *f, uint64_t second, uint64_t third, uint32_t per_reply)
+{
+    struct peer_knobs *k = peer_lock(f->peer);
+
+    k->parts[0] = (struct mx_part_entry){0, 8, 32, per_reply};
+    k->parts[1] = (struct mx_part_entry){second, 8, 64, per_reply};
+    k->parts[2] = (struct mx_part_entry){third, 4, 128, per_reply};
+    k->n_parts = 3;
+    peer_unlock(f->peer);
+}
+
+static void walk_parts(struct fixture *f, uint32_t rank, uint32_t world)
+{
+    struct mxc_run *run;
+    struct mxc_batch *b;
+
+    OK(mxc_attach(f->client, "demo", rank, world, 0, &run, &f->err));
+    for (uint64_t step = 0; step < 25; step++) {
+        uint32_t size = step < 14 ? 8 : 4;
+
+        OK(mxc_next(run, &b, &f->err));
+        assert_int_equal(b->seq_len, step < 5 ? 32 : step < 14 ? 64 : 128);
+        check_batch(run, b, step, rank * size / world,
+                    (rank + 1) * size / world - rank * size / world);
+        mxc_batch_free(b);
+    }
+    OK(mxc_batch_at(run, 4, &b, &f->err));
+    check_batch(run, b, 4, rank * 8 / world, (rank + 1) * 8 / world - rank * 8 / world);
+    mxc_batch_free(b);
+    mxc_detach(run);
+}
+
+/* The batches of a run change; a rank's slots and the next requests follow. */
+static void test_parts(void **state)
+{
+    struct fixture *f = *state;
+    const struct mxc_run_info *info;
+    struct mxc_batch *b;
+
+    in_parts(f, 5, 14, 8);
+    connect_to(f, 5000, 4);
+    OK(mxc_attach(f->client, "demo", 0, 1, 6, &f->run, &f->err));
+    info = mxc_run_get_info(f->run);
+    assert_int_equal(info->n_parts, 3);
+    assert_int_equal(info->batch_size, 8);
+    assert_int_equal(info->seq_len, 64); /* of the step it starts at */
+    assert_int_equal(info->parts[2].from_step, 14);
+    assert_int_equal(info->parts[2].batch_size, 4);
+    assert_int_equal(info->parts[2].seq_len, 128);
+    assert_int_equal(mxc_part_of(f->run, 4).seq_len, 32);
+    assert_int_equal(mxc_part_of(f->run, 14).seq_len, 128);
+    OK(mxc_slots_at(f->run, 13, 7, 1, &b, &f->err));
+    mxc_batch_free(b);
+    FAILS(mxc_slots_at(f->run, 14, 4, 1, &b, &f->err), MXC_INVALID, "slots 4+1");
+    mxc_detach(f->run);
+    walk_parts(f, 0, 1);
+    walk_parts(f, 2, 3);
+    in_parts(f, 5, 14, 3);
+    walk_parts(f, 0, 1);
+    peer_lock(f->peer)->tokens_max = 20;
+    peer_unlock(f->peer);
+    walk_parts(f, 1, 2);
+}
+
+/* A world that is larger than the batches of a part to come is told at once. */
+static void test_parts_too_small(void **state)
+{
+    struct fixture *f = *state;
+    struct mxc_batch *b;
+
+    in_parts(f, 5, 14, 8);
+    connect_to(f, 5000, 2);
+    FAILS(mxc_attach(f->client, "demo", 0, 5, 0, &f->run, &f->err), MXC_INVALID, "from step 14");
+    peer_lock(f->peer)->end_step = 14; /* it never comes to that part */
+    peer_unlock(f->peer);
+    OK(mxc_attach(f->client, "demo", 0, 5, 0, &f->run, &f->err));
+    mxc_detach(f->run);
+    {
+        struct peer_knobs *k = peer_lock(f->peer);
+
+        k->end_step = UINT64_MAX;
+        k->parts[0].batch_size = 2;
+    }
+    peer_unlock(f->peer);
+    OK(mxc_attach(f->client, "demo", 0, 4, 5, &f->run, &f->err));
+    mxc_seek(f->run, 0);
+    FAILS(mxc_next(f->run, &b, &f->err), MXC_INVALID, "from step 0");
+    FAILS(mxc_batch_at(f->run, 0, &b, &f->err), MXC_INVALID, "slots");
+    mxc_seek(f->run, 5);
+    OK(mxc_next(f->run, &b, &f->err));
+    mxc_batch_free(b);
+}
+
 static void test_end(void **state)
 {
     struct fixture *f = *state;
@@ -269,6 +363,8 @@ int main(void)
         TEST(test_large),
         TEST(test_ranks),
         TEST(test_seek),
+        TEST(test_parts),
+        TEST(test_parts_too_small),
         TEST(test_end),
         TEST(test_after_close),
         TEST(test_names_in_pages),

@@ -187,7 +187,7 @@ static const struct mx_header *only_batches(const struct mx_header *h)
         }                                                                  \
     }
 LIE(lie_magic, frame[0] ^= 1;)
-LIE(lie_version, frame[4] = 2;)
+LIE(lie_version, frame[4] = 3;)
 LIE(lie_type, frame[6] = MX_MSG_STATS;)
 LIE(lie_request, frame[7] = 0;)
 LIE(lie_length, frame[8]++;)
@@ -205,6 +205,8 @@ LIE(lie_width, frame[MX_HEADER_BYTES + 36] = 4;)
 LIE(lie_width_odd, frame[MX_HEADER_BYTES + 36] = 3;)
 LIE(lie_bounds, frame[MX_HEADER_BYTES + 40]++;)
 LIE(lie_tokens_at, frame[MX_HEADER_BYTES + 44] += 8;)
+LIE(lie_batch_size, frame[MX_HEADER_BYTES + 48]++;)
+LIE(lie_seq_len, frame[MX_HEADER_BYTES + 52]++;)
 LIE(lie_huge, memset(frame + MX_HEADER_BYTES + 24, 0xff, 16);)
 LIE(lie_noise, memset(frame + MX_HEADER_BYTES, 0xa5, *n - MX_HEADER_BYTES);)
 LIE(lie_short_body, *n = MX_HEADER_BYTES + 8; mx_store_u32(frame + 8, 8);)
@@ -217,7 +219,7 @@ static void test_lies(void **state)
         const char *what;
     } t[] = {
         {lie_magic, "magic"},
-        {lie_version, "protocol version 2"},
+        {lie_version, "protocol version 3"},
         {lie_type, "isn't the reply"},
         {lie_request, "isn't the reply"},
         {lie_length, "bytes of body"},
@@ -235,6 +237,8 @@ static void test_lies(void **state)
         {lie_width_odd, "out of range"},
         {lie_bounds, "BATCH reply"},
         {lie_tokens_at, "tokens at"},
+        {lie_batch_size, "by the run's parts"},
+        {lie_seq_len, "by the run's parts"},
         {lie_huge, "out of range"},
         {lie_noise, "BATCH reply"},
         {lie_short_body, "cut short"},
@@ -294,7 +298,7 @@ static void bad_attach(const struct mx_header *h, uint8_t *frame, size_t *n)
 {
     (void)n;
     if (h->type == MX_MSG_ATTACH) {
-        mx_store_u32(frame + MX_HEADER_BYTES + 32, 0);
+        mx_store_u32(frame + MX_HEADER_BYTES + 68 + 8, 0); /* the first part's batch size */
     }
 }
 
@@ -309,8 +313,8 @@ static void short_names(const struct mx_header *h, uint8_t *frame, size_t *n)
 static void no_names(const struct mx_header *h, uint8_t *frame, size_t *n)
 {
     if (h->type == MX_MSG_ATTACH) {
-        *n = MX_HEADER_BYTES + 64;
-        mx_store_u32(frame + 8, 64);
+        *n = MX_HEADER_BYTES + 68 + MX_PART_BYTES;
+        mx_store_u32(frame + 8, 68 + MX_PART_BYTES);
     }
 }
 
@@ -321,11 +325,11 @@ static void no_json(const struct mx_header *h, uint8_t *frame, size_t *n)
     }
 }
 
-static void hello_2(const struct mx_header *h, uint8_t *frame, size_t *n)
+static void hello_3(const struct mx_header *h, uint8_t *frame, size_t *n)
 {
     (void)n;
     if (h->type == MX_MSG_HELLO) {
-        frame[MX_HEADER_BYTES] = 2;
+        frame[MX_HEADER_BYTES] = 3;
     }
 }
 
@@ -344,10 +348,10 @@ static void test_lies_elsewhere(void **state)
     mangle(f, no_json);
     FAILS(mxc_control(f->client, "{}", &json, &f->err), MXC_PROTOCOL, "zero byte");
     FAILS(mxc_control(f->client, NULL, &json, &f->err), MXC_INVALID, "JSON");
-    mangle(f, hello_2);
+    mangle(f, hello_3);
     mxc_close(f->client);
     f->client = NULL;
-    FAILS(mxc_open(peer_url(f->peer), NULL, &f->client, &f->err), MXC_PROTOCOL, "version 2");
+    FAILS(mxc_open(peer_url(f->peer), NULL, &f->client, &f->err), MXC_PROTOCOL, "version 3");
 }
 
 /* ---- silence and death ---- */

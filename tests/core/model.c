@@ -197,7 +197,7 @@ void model_want_mix(struct model *m, struct m_expect *x)
 static int refused_request(const struct model *m, const struct mx_event *ev, struct m_expect *x)
 {
     const struct m_state *s = m->s;
-    uint32_t batch = m->c->plan.batch;
+    uint32_t batch = m_part(m->c, ev->step).batch;
 
     if (ev->world == 0 || ev->world > MX_WORLD_MAX || ev->rank >= ev->world) {
         refuse(x, MX_BAD_RANK, ev->world, 0);
@@ -356,7 +356,8 @@ static int refused_report(struct model *m, const struct mx_entry *e, struct m_ex
 static void on_feedback(struct model *m, const struct mx_event *ev, struct m_expect *x)
 {
     const struct mx_entry *in = ev->entry;
-    uint64_t most = (uint64_t)m->c->plan.batch * m->c->seq_len;
+    struct mx_plan_part part = m_part(m->c, in->step);
+    uint64_t most = (uint64_t)part.batch * part.length * m->c->seq_len;
     struct m_entry e = {.kind = MX_ENTRY_FEEDBACK,
                         .step = in->step,
                         .rank = in->rank,
@@ -445,7 +446,9 @@ static void on_adopt(struct model *m, const struct mx_event *ev, struct m_expect
         refuse(x, MX_CHANGING, m->s->frontier, 0);
     } else if (in->samples < has || in->samples > MX_SAMPLES_MAX || in->chunk == 0) {
         refuse(x, MX_NOT_GROWN, has, 0);
-    } else if (m_over_half(d, in->samples)) {
+    } else if (in->flag && m_longest(m->c) > 1) {
+        refuse(x, MX_NO_JOINS, m_longest(m->c), 0);
+    } else if (m_over_half(m->c, d, in->samples)) {
         refuse(x, MX_TOO_MUCH_GONE, in->samples, 0);
     } else if (in->flag && d->used > 0 && d->joins == JOINS_MAX) {
         refuse(x, MX_JOINED_TOO_OFTEN, JOINS_MAX, 0);
@@ -455,7 +458,8 @@ static void on_adopt(struct model *m, const struct mx_event *ev, struct m_expect
                               .step = m->s->frontier,
                               .domain = in->domain,
                               .samples = in->samples,
-                              .chunk = in->chunk,
+                              .chunk = (in->chunk + m_longest(m->c) - 1) / m_longest(m->c) *
+                                       m_longest(m->c),
                               .shards = in->shards,
                               .flag = in->flag});
     }
@@ -489,9 +493,9 @@ static void on_withdraw(struct model *m, const struct mx_event *ev, struct m_exp
         refuse(x, MX_CHANGING, m->s->frontier, 0);
     } else if (in->serial <= d.serial) {
         refuse(x, MX_DUPLICATE, d.serial, 0);
-    } else if (m_over_half(&d, d.samples)) {
+    } else if (m_over_half(m->c, &d, d.samples)) {
         refuse(x, MX_TOO_MUCH_GONE, d.samples, 0);
-    } else if (m_over_half(&d, d.later)) {
+    } else if (m_over_half(m->c, &d, d.later)) {
         refuse(x, MX_TOO_MUCH_GONE, d.later, 0);
     } else {
         want(m, x, e);

@@ -18,6 +18,9 @@
 
 #define MODEL_K 4
 #define MODEL_BATCH 16
+#define MODEL_PARTS 3
+#define MODEL_LONGEST 4
+#define MODEL_NOTHING UINT16_MAX
 #define MODEL_STEPS 400   /* no run has more: its end_step */
 #define MODEL_SAMPLES 640 /* of a domain, with all that it may grow to */
 #define MODEL_MIXES 400
@@ -45,8 +48,11 @@ struct m_domain {
     uint32_t chunk, joins;
     uint64_t later; /* what it has from the next epoch on, or 0 */
     uint32_t later_chunk;
+    uint32_t length;   /* samples in a slot, by which the list is laid */
     uint32_t first, n; /* of left: */
-    uint16_t left[MODEL_SAMPLES];
+    uint16_t left[MODEL_SAMPLES];   /* the sample, or the first of those in a row, that begins at a
+                                       place; or MODEL_NOTHING */
+    uint8_t window_at[MODEL_SAMPLES]; /* whether a window begins there */
     uint8_t gone[MODEL_SAMPLES];
     int spent; /* 1: that is noted; 2: it may be noted again, as it has grown */
     uint32_t serial;
@@ -153,10 +159,13 @@ struct m_expect {
 void m_domain_begin(const struct mx_run_config *c, uint32_t domain, struct m_domain *d);
 void m_domain_grow(const struct mx_run_config *c, uint32_t domain, struct m_domain *d,
                    uint64_t samples, uint32_t chunk, int now);
+/* Whether over half of a domain's first `samples` samples are gone, or of those in a row. */
+int m_over_half(const struct mx_run_config *c, const struct m_domain *d, uint64_t samples);
 /* Whether there is nothing that may be drawn. */
-/* Whether over half of a domain's first `samples` samples are gone. */
-int m_over_half(const struct m_domain *d, uint64_t samples);
 int m_domain_spent(const struct mx_run_config *c, uint32_t domain, const struct m_domain *d);
+/* The part in which a step lies, and the most samples that any part has in a slot. */
+struct mx_plan_part m_part(const struct mx_run_config *c, uint64_t step);
+uint32_t m_longest(const struct mx_run_config *c);
 /* Plans a step: -1 and the domains have moved on, or the domain that stops it. */
 int64_t m_plan(const struct mx_run_config *c, const struct m_mix *mix, uint64_t step,
                struct m_domain *domains, struct m_step *ret);

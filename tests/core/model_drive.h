@@ -27,6 +27,8 @@ struct side {
 struct world {
     const int *cfg;
     struct mx_plan_domain domains[MODEL_K];
+    struct mx_plan_part parts[MODEL_PARTS];
+    uint32_t takes[MODEL_PARTS * MODEL_K];
     struct mx_limit limits[MODEL_K];
     double prior[MODEL_K], params[16];
     struct mx_run_config c;

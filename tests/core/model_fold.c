@@ -371,7 +371,9 @@ static void fold_turn(struct model *m, struct m_state *s, const struct m_entry *
 static void fold_exhausted(struct model *m, struct m_state *s, const struct m_entry *e)
 {
     if (!e->flag) {
-        s->domains[e->domain].spent = m_domain_spent(m->c, e->domain, &s->domains[e->domain]);
+        /* Where samples come in a row, it may be that fewer of them could be drawn again. */
+        s->domains[e->domain].spent =
+            m_longest(m->c) > 1 || m_domain_spent(m->c, e->domain, &s->domains[e->domain]);
     } else if (s->exhausted == MODEL_NEVER) {
         s->exhausted = e->step;
         s->exhausted_domain = e->domain;
@@ -420,7 +422,7 @@ int m_enough_stays(const struct model *m, const struct m_state *s)
     for (uint32_t i = 0; i < m->c->plan.k; i++) {
         const struct m_domain *d = &s->domains[i];
 
-        if (m_over_half(d, d->samples) || m_over_half(d, d->later)) {
+        if (m_over_half(m->c, d, d->samples) || m_over_half(m->c, d, d->later)) {
             return 0;
         }
     }

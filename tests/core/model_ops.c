@@ -3,13 +3,34 @@
 
 /* ---- config --------------------------------------------------------------------------------- */
 
+static void make_parts(struct world *w)
+{
+    struct mx_plan_spec *p = &w->c.plan;
+    const int *cfg = w->cfg;
+
+    if (cfg[CFG_second] == 0) {
+        return;
+    }
+    p->n_parts = cfg[CFG_third] > 0 ? 3 : 2;
+    p->parts = w->parts;
+    w->parts[0] = (struct mx_plan_part){0, p->batch, p->block, 1u << cfg[CFG_length0]};
+    w->parts[1] = (struct mx_plan_part){(uint64_t)cfg[CFG_second],
+                                        (uint32_t)cfg[CFG_units1] * p->block, p->block,
+                                        1u << cfg[CFG_length1]};
+    w->parts[2] = (struct mx_plan_part){(uint64_t)cfg[CFG_second] + (uint64_t)cfg[CFG_third],
+                                        (uint32_t)cfg[CFG_units2], 1, 1u << cfg[CFG_length2]};
+    p->takes_below = w->takes;
+}
+
 static void make_domains(struct world *w)
 {
+    uint32_t longest = m_longest(&w->c);
+
     for (uint32_t i = 0; i < w->c.plan.k; i++) {
         struct mx_plan_domain *d = &w->domains[i];
 
-        *d = (struct mx_plan_domain){.samples = (uint64_t)w->cfg[CFG_samples0 + i],
-                                     .chunk = (uint32_t)w->cfg[CFG_chunk0 + i],
+        *d = (struct mx_plan_domain){.samples = (uint64_t)w->cfg[CFG_samples0 + i] + longest - 1,
+                                     .chunk = (uint32_t)w->cfg[CFG_chunk0 + i] * longest,
                                      .window = 2,
                                      .on_exhausted =
                                          (enum mx_on_exhausted)w->cfg[CFG_exhausted0 + i],
@@ -19,6 +40,9 @@ static void make_domains(struct world *w)
                                         : MX_NO_BUDGET;
         w->limits[i] = (struct mx_limit){0.0, 1.0, NAN, 1};
         w->prior[i] = w->cfg[CFG_prior0 + i] + (i == 0);
+        for (uint32_t p = 0; p < w->c.plan.n_parts; p++) {
+            w->takes[p * w->c.plan.k + i] = ((uint32_t)w->cfg[CFG_takes0 + i] + p) % 7;
+        }
     }
     w->limits[0].floor = w->cfg[CFG_floor0] ? 0.25 : 0.0;
     w->limits[0].ceiling = w->cfg[CFG_ceiling0] && w->c.plan.k > 1 ? 0.5 : 1.0;
@@ -54,6 +78,7 @@ static void make_config(struct world *w)
     for (size_t i = 0; i < w->c.policy->n_params; i++) {
         w->params[i] = w->c.policy->params[i].fallback;
     }
+    make_parts(w);
     make_domains(w);
 }
 
@@ -84,7 +109,9 @@ static int ask(struct world *w, struct side *s, const int *arg)
                 : (uint64_t)arg[3] > ev.step ? 0
                                              : ev.step - (uint64_t)arg[3];
     if (ev.count == 0) { /* the rest of the step */
-        ev.count = ev.first < w->c.plan.batch ? w->c.plan.batch - ev.first : 0;
+        uint32_t batch = m_part(&w->c, ev.step).batch;
+
+        ev.count = ev.first < batch ? batch - ev.first : 0;
     }
     return give(w, s, &ev);
 }
@@ -120,7 +147,7 @@ static uint32_t spoil(struct mx_loss *losses, uint32_t n, int odd)
     case 3: losses[0].loss_sum = -1.0; break;
     case 4: losses[0].loss_sum = 50.5 * (double)losses[0].tokens; break;
     case 5: losses[0].tokens = 0; break;
-    case 6: losses[n - 1].tokens = 100 * MODEL_BATCH + 1; break;
+    case 6: losses[n - 1].tokens = 100 * MODEL_BATCH * MODEL_LONGEST + 1; break;
     case 7: losses[n - 1].domain = MODEL_K; break;
     case 8: losses[n - 1].domain = losses[0].domain + (n == 1 ? MODEL_K : 0); break;
     case 9: return 0;

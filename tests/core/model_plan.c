@@ -9,17 +9,45 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* ---- parts ---------------------------------------------------------------------------------- */
+
+struct mx_plan_part m_part(const struct mx_run_config *c, uint64_t step)
+{
+    struct mx_plan_part part = {0, c->plan.batch, c->plan.block, 1};
+
+    for (uint32_t i = 0; i < c->plan.n_parts && c->plan.parts[i].from_step <= step; i++) {
+        part = c->plan.parts[i];
+    }
+    return part;
+}
+
+uint32_t m_longest(const struct mx_run_config *c)
+{
+    uint32_t longest = 1;
+
+    for (uint32_t i = 0; i < c->plan.n_parts; i++) {
+        longest = c->plan.parts[i].length > longest ? c->plan.parts[i].length : longest;
+    }
+    return longest;
+}
+
 /* ---- domains -------------------------------------------------------------------------------- */
 
 static void lay_epoch(const struct mx_run_config *c, uint32_t domain, struct m_domain *d)
 {
+    struct mx_order_window w = {.size = 0};
     struct mx_order order;
 
-    mx_order_init(&order, d->samples, d->chunk, c->plan.domains[domain].window,
-                  mx_rand64(c->plan.seed, MX_STREAM_ORDER, d->epoch, domain));
+    mx_order_init_long(&order, d->samples, d->chunk, c->plan.domains[domain].window, d->length,
+                       mx_rand64(c->plan.seed, MX_STREAM_ORDER, d->epoch, domain));
     d->first = 0;
     d->n = (uint32_t)d->samples;
     for (uint32_t i = 0; i < d->n; i++) {
+        d->left[i] = MODEL_NOTHING;
+        d->window_at[i] = mx_order_window_end(&order, i, &w) == i;
+    }
+    for (uint64_t i = mx_order_next(&order, 0, &w); i < d->n;
+         i = mx_order_next(&order, i + d->length, &w)) {
         d->left[i] = (uint16_t)mx_order_at(&order, i);
     }
     d->used = 0;
@@ -31,6 +59,7 @@ void m_domain_begin(const struct mx_run_config *c, uint32_t domain, struct m_dom
     memset(d, 0, sizeof *d);
     d->samples = c->plan.domains[domain].samples;
     d->chunk = c->plan.domains[domain].chunk;
+    d->length = m_part(c, 0).length;
     lay_epoch(c, domain, d);
 }
 
@@ -41,23 +70,23 @@ static double allowance(const struct mx_run_config *c, uint32_t domain, const st
     return floor((c->plan.domains[domain].max_epochs - (double)d->epoch) * (double)samples);
 }
 
-/* Whether the next place lies within what the domain may be drawn. */
-static int may(const struct mx_run_config *c, uint32_t domain, const struct m_domain *d)
+/* Whether the next so many places lie within what the domain may be drawn. */
+static int may(const struct mx_run_config *c, uint32_t domain, const struct m_domain *d,
+               uint32_t places)
 {
     const struct mx_plan_domain *p = &c->plan.domains[domain];
 
     return p->max_epochs <= 0.0 || p->on_exhausted == MX_EXHAUSTED_REPEAT ||
-           (double)d->used < allowance(c, domain, d, d->samples);
+           (double)(d->used + places) <= allowance(c, domain, d, d->samples);
 }
 
-/* Takes a place off the list. */
-static uint64_t pop(const struct mx_run_config *c, uint32_t domain, struct m_domain *d)
+/* Takes places off the list. */
+static void pop(const struct mx_run_config *c, uint32_t domain, struct m_domain *d, uint32_t places)
 {
-    uint64_t sample = d->left[d->first++];
-
-    d->n--;
-    d->used++;
-    d->cursor++;
+    d->first += places;
+    d->n -= places;
+    d->used += places;
+    d->cursor += places;
     if (d->n == 0) {
         d->epoch++;
         if (d->later > 0) {
@@ -67,7 +96,16 @@ static uint64_t pop(const struct mx_run_config *c, uint32_t domain, struct m_dom
         }
         lay_epoch(c, domain, d);
     }
-    return sample;
+}
+
+static int any_gone(const struct m_domain *d, uint64_t first, uint64_t n)
+{
+    int gone = 0;
+
+    for (uint64_t i = first; i < first + n && i < MODEL_SAMPLES; i++) {
+        gone |= d->gone[i];
+    }
+    return gone;
 }
 
 /* The next sample that isn't withdrawn: 0, or -1 and nothing has changed. */
@@ -76,16 +114,44 @@ static int draw(const struct mx_run_config *c, uint32_t domain, struct m_domain 
 {
     struct m_domain was = *d;
 
-    while (may(c, domain, d)) {
+    while (may(c, domain, d, 1)) {
         ret->epoch = (uint32_t)d->epoch;
         ret->domain = domain;
-        ret->sample = pop(c, domain, d);
-        if (!d->gone[ret->sample]) {
+        ret->sample = d->left[d->first];
+        if (ret->sample == MODEL_NOTHING) {
+            pop(c, domain, d, 1);
+            continue;
+        }
+        if (!may(c, domain, d, d->length)) {
+            break;
+        }
+        pop(c, domain, d, d->length);
+        if (!any_gone(d, ret->sample, d->length)) {
             return 0;
         }
     }
     *d = was;
     return -1;
+}
+
+/* Goes on with another number of samples in a row, where the next window begins. */
+static void change_length(const struct mx_run_config *c, uint32_t domain, struct m_domain *d,
+                          uint32_t length)
+{
+    uint64_t used;
+
+    if (length == d->length) {
+        return;
+    }
+    while (!d->window_at[d->first] && may(c, domain, d, 1)) {
+        pop(c, domain, d, 1);
+    }
+    used = d->used;
+    d->length = length;
+    lay_epoch(c, domain, d);
+    d->first = (uint32_t)used;
+    d->n -= (uint32_t)used;
+    d->used = used;
 }
 
 int m_domain_spent(const struct mx_run_config *c, uint32_t domain, const struct m_domain *d)
@@ -96,14 +162,14 @@ int m_domain_spent(const struct mx_run_config *c, uint32_t domain, const struct 
     return draw(c, domain, &copy, &item) != 0;
 }
 
-int m_over_half(const struct m_domain *d, uint64_t samples)
+int m_over_half(const struct mx_run_config *c, const struct m_domain *d, uint64_t samples)
 {
-    uint64_t gone = 0;
+    uint64_t gone = 0, longest = m_longest(c), rows = samples / longest;
 
-    for (uint64_t i = 0; i < samples && i < MODEL_SAMPLES; i++) {
-        gone += d->gone[i];
+    for (uint64_t i = 0; i < rows && i * longest < MODEL_SAMPLES; i++) {
+        gone += (uint64_t)any_gone(d, i * longest, longest);
     }
-    return gone > samples / 2;
+    return gone > rows / 2;
 }
 
 /* Deals new samples evenly into what is left: of R places `rest` are old, floor(r * rest / R) of
@@ -186,13 +252,13 @@ static void sample_counts(const struct mx_run_config *c, const uint64_t *shares,
 
 /* How many units a domain can give to one step: by trying. */
 static uint32_t can_give(const struct mx_run_config *c, uint32_t domain, const struct m_domain *d,
-                         uint32_t unit)
+                         uint32_t batch, uint32_t unit)
 {
     struct m_domain copy = *d;
     struct m_item item;
     uint32_t got = 0;
 
-    while (got < c->plan.batch && draw(c, domain, &copy, &item) == 0) {
+    while (got < batch && draw(c, domain, &copy, &item) == 0) {
         got++;
     }
     return got / unit;
@@ -237,17 +303,23 @@ static uint32_t deal(const struct mx_run_config *c, const uint64_t *shares, cons
 }
 
 /* Keeps the counts within what domains can give: -1, or the domain that stops the step. */
-static int64_t keep_budgets(const struct mx_run_config *c, const uint64_t *shares,
+static int64_t keep_budgets(const struct mx_run_config *c, const uint64_t *shares, uint64_t step,
                             const struct m_domain *domains, uint32_t unit, uint32_t *counts)
 {
+    uint32_t part = 0;
     uint32_t most[MODEL_K], excess = 0;
     int64_t capped = -1;
 
+    while (part + 1 < c->plan.n_parts && c->plan.parts[part + 1].from_step <= step) {
+        part++;
+    }
     for (uint32_t i = 0; i < c->plan.k; i++) {
         const struct mx_plan_domain *p = &c->plan.domains[i];
-        uint32_t below = p->takes_below > 0 ? (p->takes_below - 1) / unit : UINT32_MAX;
+        uint32_t takes = c->plan.n_parts > 0 ? c->plan.takes_below[part * c->plan.k + i]
+                                             : p->takes_below;
+        uint32_t below = takes > 0 ? (takes - 1) / unit : UINT32_MAX;
 
-        most[i] = can_give(c, i, &domains[i], unit);
+        most[i] = can_give(c, i, &domains[i], m_part(c, step).batch, unit);
         if (counts[i] > most[i]) {
             if (p->on_exhausted == MX_EXHAUSTED_STOP) {
                 return i;
@@ -275,19 +347,20 @@ static int64_t keep_budgets(const struct mx_run_config *c, const uint64_t *share
 int64_t m_plan(const struct mx_run_config *c, const struct m_mix *mix, uint64_t step,
                struct m_domain *domains, struct m_step *ret)
 {
-    uint32_t unit = c->plan.sampling == MX_SAMPLING_BLOCK ? c->plan.block : 1, counts[MODEL_K];
+    struct mx_plan_part part = m_part(c, step);
+    uint32_t unit = c->plan.sampling == MX_SAMPLING_BLOCK ? part.block : 1, counts[MODEL_K];
     struct mx_perm slots;
     uint32_t j = 0;
     int64_t stopped;
 
-    sample_counts(c, mix->shares, step, c->plan.batch / unit, counts);
-    stopped = keep_budgets(c, mix->shares, domains, unit, counts);
+    sample_counts(c, mix->shares, step, part.batch / unit, counts);
+    stopped = keep_budgets(c, mix->shares, step, domains, unit, counts);
     if (stopped >= 0) {
         return stopped;
     }
     memset(ret, 0, sizeof *ret);
     ret->version = mix->version;
-    mx_perm_init(&slots, c->plan.batch, mx_rand64(c->plan.seed, MX_STREAM_SLOTS, step, 0));
+    mx_perm_init(&slots, part.batch, mx_rand64(c->plan.seed, MX_STREAM_SLOTS, step, 0));
     for (uint32_t i = 0; i < c->plan.k; i++) {
         ret->cursors[i] = domains[i].cursor;
         for (uint32_t n = counts[i] * unit; n > 0; n--) {
@@ -296,6 +369,7 @@ int64_t m_plan(const struct mx_run_config *c, const struct m_mix *mix, uint64_t 
             }
         }
         ret->prefix[i + 1] = j;
+        change_length(c, i, &domains[i], m_part(c, step + 1).length);
     }
     return -1;
 }

@@ -63,7 +63,9 @@ int check_step(struct world *w, const struct side *s, uint64_t step, const struc
               "step %llu, domain %u: its slots end at %u, not %u", U(step), i, got->prefix[i + 1],
               want->prefix[i + 1]);
     }
-    return check_slots(w, s, step, want, 0, w->c.plan.batch);
+    w->out->counts[COUNT_LATER] += m_part(&w->c, step).from_step > 0;
+    w->out->counts[COUNT_LONGER] += m_part(&w->c, step).length != m_part(&w->c, 0).length;
+    return check_slots(w, s, step, want, 0, m_part(&w->c, step).batch);
 }
 
 static int check_served(struct world *w, struct side *s, const struct mx_event *ev)

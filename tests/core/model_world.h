@@ -24,6 +24,13 @@
     X(quorum, 0, 4) /* quarters */                                                                \
     X(timeout, 0, 5) /* 0: none; else hundreds of milliseconds */                                 \
     X(end, 0, 370) /* 400 - end */                                                                \
+    X(second, 0, 60) /* step from which a second part is; 0: there is none */                     \
+    X(third, 0, 60)  /* steps after it, a third */                                                \
+    X(length0, 0, 2) /* samples in a slot: 1 << length */                                         \
+    X(length1, 0, 2)                                                                              \
+    X(length2, 0, 2)                                                                              \
+    X(units1, 1, 8)                                                                               \
+    X(units2, 1, 8)                                                                               \
     MODEL_OF_DOMAINS(X, samples, 1, 60)                                                           \
     MODEL_OF_DOMAINS(X, epochs, 0, 24) /* quarters; 0: any number */                              \
     MODEL_OF_DOMAINS(X, exhausted, 0, 2)                                                          \
@@ -99,7 +106,9 @@ struct model_sequence {
     X(BACK_LOADED, "of them by a snapshot")                                                       \
     X(QUARANTINES, "losses left out")                                                             \
     X(BELOW_QUORUM, "below quorum")                                                               \
-    X(LOCKSTEP, "in lockstep")
+    X(LOCKSTEP, "in lockstep")                                                                    \
+    X(LATER, "steps of later parts")                                                              \
+    X(LONGER, "of another length")
 
 enum {
 #define MODEL_TALLY_ENUM(NAME, what) COUNT_##NAME,

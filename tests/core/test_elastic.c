@@ -224,7 +224,7 @@ static void change_domain(struct step *s, uint32_t i, struct dice *d)
     uint64_t samples = m->samples, from = 0;
 
     for (uint64_t n = below(d, CHANGES); n > 0; n--) {
-        struct mx_series series = {s->spec.seed, m, i};
+        struct mx_series series = {s->spec.seed, m, i, 1};
         struct mx_stretch stretch;
         uint32_t keep;
 

@@ -96,6 +96,7 @@ static void make_config(struct dice *d, int *config)
     config[CFG_lag] *= rarely(d, 4);
     config[CFG_quorum] *= rarely(d, 2);
     config[CFG_end] *= rarely(d, 3);
+    config[CFG_second] *= rarely(d, 3);
 }
 
 static int ask_ahead(struct dice *d)

@@ -426,7 +426,7 @@ static void a_domain_can_end_in_withdrawn_places(void **state)
     struct bench b;
     struct mx_series series;
     struct mx_series_cache cache = {.valid = 0};
-    uint64_t samples[4], epoch;
+    uint64_t samples[4], epoch, cursor = 36;
 
     (void)state;
     setup(&b, "static");
@@ -434,8 +434,8 @@ static void a_domain_can_end_in_withdrawn_places(void **state)
     b.domains[0].budget = 40;
     open_run(&b);
     write_all(&b);
-    series = (struct mx_series){b.c.plan.seed, mx_run_domains(b.run), 0};
-    assert_int_equal(mx_series_run(&series, 36, 4, samples, &epoch, &cache), 4);
+    series = (struct mx_series){b.c.plan.seed, mx_run_domains(b.run), 0, 1};
+    assert_int_equal(mx_series_run(&series, &cursor, 4, samples, &epoch, &cache), 4);
     for (uint32_t serial = 1; serial <= 4; serial++) { /* the last four places */
         withdraw(&b, 0, serial, samples[serial - 1], 1);
         write_all(&b);

@@ -35,7 +35,7 @@ static void make_world(struct world *w, uint64_t seed)
                                         .window = 1 + (uint32_t)below(&w->d, 4),
                                         .stretches = w->stretches,
                                         .gone = w->gone};
-    w->s = (struct mx_series){roll(&w->d), &w->domain, (uint32_t)below(&w->d, 5)};
+    w->s = (struct mx_series){roll(&w->d), &w->domain, (uint32_t)below(&w->d, 5), 1};
 }
 
 static void fill_list(const struct world *w, struct dice *d, struct list *l)
@@ -48,7 +48,7 @@ static void fill_list(const struct world *w, struct dice *d, struct list *l)
         uint64_t sample[MX_SERIES_RUN], epoch;
 
         want = want < PLACES - c ? want : (uint32_t)(PLACES - c);
-        m = mx_series_run(&w->s, c, want, sample, &epoch, &cache);
+        m = mx_series_run(&w->s, &c, want, sample, &epoch, &cache);
         assert_true(m >= 1 && m <= want && m <= MX_SERIES_RUN);
         for (uint32_t i = 0; i < m; i++, c++) {
             assert_true(sample[i] < mx_series_samples(&w->domain, c));

@@ -45,7 +45,7 @@ class BadRequests(BadTest):
         with wire.Wire(d.url) as w:
             bad = wire.BAD_REQUEST
             self.refused(w, bad, "magic", wire.BATCH, body, magic=b"MXD2")
-            self.refused(w, bad, "version 2", wire.BATCH, body, version=2)
+            self.refused(w, bad, "version 3", wire.BATCH, body, version=3)
             self.refused(w, bad, "type 99", 99, body)
             self.refused(w, bad, "says 41 bytes", wire.BATCH, body, length=41)
             self.refused(w, bad, "says 4294967295 bytes", wire.BATCH, body, length=2**32 - 1)

@@ -28,7 +28,7 @@ class Serve(DaemonTest):
                 d = self.make(codec)
                 for url in (d.url, d.ipc):
                     with wire.Wire(url) as w:
-                        self.assertEqual(w.hello()[0], 1)
+                        self.assertEqual(w.hello()[0], 2)
                         info = w.attach("r")
                         for step in range(40):
                             b = w.batch(info["run"], step, 0, 8)

@@ -9,10 +9,11 @@ import struct
 OK, WAIT, END, EXHAUSTED, GONE, DENIED, BAD_REQUEST, BUSY, DAMAGED, SKIPPED = range(10)
 HELLO, ATTACH, BATCH, FEEDBACK, CONTROL, STATS = range(1, 7)
 MAGIC = b"MXD1"
+VERSION = 2
 HEADER = struct.Struct("<4sHHIIQ")
 
 
-def frame(type_, body, id_=0, status=0, version=1, magic=MAGIC, length=None):
+def frame(type_, body, id_=0, status=0, version=VERSION, magic=MAGIC, length=None):
     return HEADER.pack(magic, version, type_, len(body) if length is None else length, status,
                        id_) + body
 
@@ -36,7 +37,7 @@ class Reply:
         (self.magic, self.version, self.type, self.length, self.status, self.id) = HEADER.unpack(
             raw[:24])
         self.raw, self.body = raw, raw[24:]
-        assert self.magic == MAGIC and self.version == 1, raw[:24]
+        assert self.magic == MAGIC and self.version == VERSION, raw[:24]
         assert self.length == len(self.body), (self.length, len(self.body))
 
 
@@ -116,7 +117,7 @@ class Wire:
 
     # ---- messages ----
 
-    def hello(self, low=1, high=1):
+    def hello(self, low=VERSION, high=VERSION):
         body = self.get(HELLO, struct.pack("<HH", low, high) + name("wire.py"))
         version, reply_max, store = struct.unpack_from("<HIQ", body)
         return version, reply_max, store
@@ -124,10 +125,13 @@ class Wire:
     def attach(self, run, rank=0, world=1, first=0):
         body = self.get(ATTACH, struct.pack("<III", rank, world, first) + name(run))
         keys = ("run state frontier end_step mix_version batch_size seq_len width eod "
-                "slots_per_reply max_ahead domain_count domain_first").split()
-        fields = struct.unpack_from("<IIQQQIIIIIIII", body)
-        info = dict(zip(keys, fields))
-        names, at = [], struct.calcsize("<IIQQQIIIIIIII")
+                "slots_per_reply max_ahead domain_count domain_first part_count").split()
+        form = struct.Struct("<IIQQQIIIIIIIII")
+        info = dict(zip(keys, form.unpack_from(body)))
+        part = struct.Struct("<QIII")  # from_step, batch_size, seq_len, slots_per_reply
+        info["parts"] = [part.unpack_from(body, form.size + i * part.size)
+                         for i in range(info["part_count"])]
+        names, at = [], form.size + info["part_count"] * part.size
         while at < len(body):
             (n,) = struct.unpack_from("<H", body, at)
             names.append(body[at + 2:at + 2 + n].decode())
@@ -172,9 +176,9 @@ def trouble(body, status=None):
 
 def parse_batch(body):
     keys = ("step mix_version run slot_first slot_count token_first token_count width bound_count "
-            "tokens_at").split()
-    b = dict(zip(keys, struct.unpack_from("<QQIIIIIIII", body)))
-    n, at = b["slot_count"], 48
+            "tokens_at batch_size seq_len").split()
+    b = dict(zip(keys, struct.unpack_from("<QQIIIIIIIIII", body)))
+    n, at = b["slot_count"], 56
     b["samples"] = struct.unpack_from(f"<{n}Q", body, at)
     b["domains"] = struct.unpack_from(f"<{n}I", body, at + 8 * n)
     b["epochs"] = struct.unpack_from(f"<{n}I", body, at + 12 * n)

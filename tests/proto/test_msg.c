@@ -129,7 +129,7 @@ static void test_round_trips(void **state)
 static void test_golden_batch(void **state)
 {
     static const uint8_t want[] = {
-        0x4d, 0x58, 0x44, 0x31, 1, 0, 3, 0, 40, 0, 0, 0, 0,  0, 0, 0, /* MXD1 v1 BATCH 40 OK */
+        0x4d, 0x58, 0x44, 0x31, 2, 0, 3, 0, 40, 0, 0, 0, 0,  0, 0, 0, /* MXD1 v2 BATCH 40 OK */
         0x08, 7,    6,    5,    4, 3, 2, 1,                           /* id */
         9,    0,    0,    0,    0, 0, 0, 0, 8,  0, 0, 0, 0,  0, 0, 0, /* step, oldest */
         5,    0,    0,    0,    1, 0, 0, 0, 4,  0, 0, 0, 16, 0, 0, 0, /* run rank world slot */
@@ -162,7 +162,7 @@ static void test_golden_batch(void **state)
 static void test_golden_hello(void **state)
 {
     static const uint8_t want[] = {
-        0x4d, 0x58, 0x44, 0x31, 1, 0, 1, 0x80, 20, 0, 0,   0,   0,   0,   0,
+        0x4d, 0x58, 0x44, 0x31, 2, 0, 1, 0x80, 20, 0, 0,   0,   0,   0,   0,
         0,    1,    0,    0,    0, 0, 0, 0,    0,  1, 0,   0,   0,   4,   0,
         0xef, 0xbe, 0xad, 0xde, 0, 0, 0, 0,    4,  0, 'm', 'i', 'x', 'd',
     };
@@ -329,6 +329,8 @@ static size_t make_batch(uint8_t *buf, size_t room, struct mx_batch_layout *at)
                                .token_count = 8,
                                .width = 2,
                                .bound_count = 4,
+                               .batch_size = 13,
+                               .seq_len = 12,
                                .tables = {(const uint8_t *)"", 0}};
     struct mx_writer w;
     uint8_t *p;
@@ -374,7 +376,8 @@ static void test_batch_check(void **state)
         TOKENS = 24 + 32,
         WIDTH = 24 + 36,
         BOUNDS = 24 + 40,
-        AT = 24 + 44
+        AT = 24 + 44,
+        SEQ_LEN = 24 + 52
     };
     static const uint32_t absurd[] = {0, 1, 5, 0x7fffffff, 0x80000000, 0xffffffff};
     struct mx_batch_layout at;
@@ -392,7 +395,7 @@ static void test_batch_check(void **state)
     }
     buf[n] = 0;
     assert_int_equal(check(buf, n + 1, &err), MX_EPROTOCOL);
-    for (size_t field = SLOTS; field <= AT; field += 4) {
+    for (size_t field = SLOTS; field <= SEQ_LEN; field += 4) {
         for (size_t i = 0; i < sizeof absurd / sizeof absurd[0]; i++) {
             memcpy(bad, buf, n);
             mx_store_u32(bad + field, absurd[i]);

@@ -1,0 +1,150 @@
+/* runphases.c - see runphases.h. Knows nothing of domains or policies. */
+#include "daemon/runphases.h"
+
+#include <inttypes.h>
+
+static int parse_phase(const struct mx_json_doc *d, const mx_json *v, struct mx_runconf *c,
+                       struct mx_err *err)
+{
+    static const char *const keys[] = {"from", "batch_size", "seq_len", "block", NULL};
+    const struct mx_runconf_phase *before = c->n_phases > 0 ? &c->phases[c->n_phases - 1] : NULL;
+    struct mx_runconf_phase *p = &c->phases[c->n_phases];
+    int rc;
+
+    *p = (struct mx_runconf_phase){.batch_size = c->batch_size, .seq_len = c->seq_len,
+                                   .block = c->block};
+    if (!mx_json_is_object(v)) {
+        return mx_json_fail(d, v, err, "must be an object, like {\"from\": 1000, \"seq_len\": 512}");
+    }
+    if ((rc = mx_json_known_keys(d, v, keys, err)) < 0 ||
+        (rc = mx_json_take_u64(d, v, "from", before != NULL, 0, MX_STEP_MAX, &p->from, err)) < 0 ||
+        (rc = mx_json_take_u64(d, v, "batch_size", false, 1, MX_BATCH_MAX, &p->batch_size,
+                               err)) < 0 ||
+        (rc = mx_json_take_u64(d, v, "seq_len", false, 1, MX_SEQ_LEN_MAX, &p->seq_len, err)) < 0 ||
+        (rc = mx_json_take_u64(d, v, "block", false, 1, MX_BATCH_MAX, &p->block, err)) < 0) {
+        return rc;
+    }
+    if (before != NULL && p->from <= before->from) {
+        return mx_json_fail(d, mx_json_get(v, "from"), err, "phases must rise: %" PRIu64
+                            " comes after %" PRIu64, p->from, before->from);
+    }
+    if (c->sampling != MX_SAMPLING_BLOCK && mx_json_get(v, "block") != NULL) {
+        return mx_json_fail(d, mx_json_get(v, "block"), err,
+                            "only \"sampling\": \"block\" has blocks");
+    }
+    if (p->batch_size % p->block != 0) {
+        return mx_json_fail(d, v, err, "block %" PRIu64 " doesn't divide batch_size %" PRIu64,
+                            p->block, p->batch_size);
+    }
+    c->n_phases++;
+    return 0;
+}
+
+int mx_runphases_parse(const struct mx_json_doc *d, const mx_json *root, struct mx_runconf *c,
+                       struct mx_err *err)
+{
+    const mx_json *list = mx_json_get(root, "phases");
+    uint32_t n;
+
+    if (list == NULL) {
+        return 0;
+    }
+    n = mx_json_is_array(list) ? mx_json_count(list) : 0;
+    if (n == 0 || n >= MX_PARTS_MAX) { /* with what comes before the first they make parts */
+        return mx_json_fail(d, list, err, "must be a list of 1 to %u phases", MX_PARTS_MAX - 1);
+    }
+    c->phases = calloc(n, sizeof *c->phases);
+    if (c->phases == NULL) {
+        return mx_fail(err, MX_ENOMEM, "no memory for %" PRIu32 " phases", n);
+    }
+    for (const mx_json *v = mx_json_first(list); v != NULL; v = mx_json_next(v)) {
+        int rc = parse_phase(d, v, c, err);
+
+        if (rc < 0) {
+            return rc;
+        }
+    }
+    return 0;
+}
+
+/* ---- parts ---- */
+
+/* The run's phases, from step 0 on: n + 1 at most; returns how many. */
+static uint32_t all_phases(const struct mx_runconf *c, struct mx_runconf_phase *ret)
+{
+    uint32_t n = 0;
+
+    if (c->n_phases == 0 || c->phases[0].from > 0) {
+        ret[n++] = (struct mx_runconf_phase){.batch_size = c->batch_size, .seq_len = c->seq_len,
+                                             .block = c->block};
+    }
+    for (uint32_t i = 0; i < c->n_phases; i++) {
+        ret[n++] = c->phases[i];
+    }
+    return n;
+}
+
+/* The unit divides every length, and each length the longest. */
+static int check_lengths(const struct mx_json_doc *d, const mx_json *list,
+                         const struct mx_runconf_phase *all, uint32_t n, uint64_t *ret_unit,
+                         struct mx_err *err)
+{
+    uint64_t unit = UINT64_MAX, longest = 0;
+
+    for (uint32_t i = 0; i < n; i++) {
+        unit = all[i].seq_len < unit ? all[i].seq_len : unit;
+        longest = all[i].seq_len > longest ? all[i].seq_len : longest;
+    }
+    for (uint32_t i = 0; i < n; i++) {
+        uint64_t length = all[i].seq_len / unit;
+
+        if (all[i].seq_len % unit != 0) {
+            return mx_json_fail(d, list, err, "seq_len %" PRIu64 " from step %" PRIu64
+                                " isn't a multiple of the run's shortest, %" PRIu64,
+                                all[i].seq_len, all[i].from, unit);
+        }
+        if (longest % all[i].seq_len != 0) {
+            return mx_json_fail(d, list, err, "seq_len %" PRIu64 " from step %" PRIu64
+                                " doesn't divide the run's longest, %" PRIu64, all[i].seq_len,
+                                all[i].from, longest);
+        }
+        if (all[i].batch_size * length > MX_STEP_UNITS_MAX) {
+            return mx_json_fail(d, list, err, "batch_size %" PRIu64 " of seq_len %" PRIu64
+                                " from step %" PRIu64 " makes %" PRIu64 " times the shortest, %"
+                                PRIu64 "; the most is %u", all[i].batch_size, all[i].seq_len,
+                                all[i].from, all[i].batch_size * length, unit, MX_STEP_UNITS_MAX);
+        }
+    }
+    *ret_unit = unit;
+    return 0;
+}
+
+int mx_runphases_parts(const struct mx_json_doc *d, const mx_json *root, struct mx_runconf *c,
+                       struct mx_err *err)
+{
+    struct mx_runconf_phase all[MX_PARTS_MAX];
+    uint32_t n = all_phases(c, all);
+    int rc = check_lengths(d, mx_json_get(root, "phases"), all, n, &c->unit, err);
+
+    if (rc < 0) {
+        return rc;
+    }
+    c->parts = calloc(n, sizeof *c->parts);
+    if (c->parts == NULL) {
+        return mx_fail(err, MX_ENOMEM, "no memory for %" PRIu32 " phases", n);
+    }
+    for (uint32_t i = 0; i < n; i++) {
+        struct mx_plan_part *last = c->n_parts > 0 ? &c->parts[c->n_parts - 1] : NULL;
+        struct mx_plan_part part = {all[i].from, (uint32_t)all[i].batch_size,
+                                    (uint32_t)all[i].block, (uint32_t)(all[i].seq_len / c->unit)};
+
+        if (last == NULL || last->batch != part.batch || last->block != part.block ||
+            last->length != part.length) {
+            c->parts[c->n_parts++] = part;
+        }
+    }
+    c->batch_size = c->parts[0].batch;
+    c->block = c->parts[0].block;
+    c->seq_len = c->parts[0].length * c->unit;
+    return 0;
+}
