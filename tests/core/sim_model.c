@@ -95,7 +95,8 @@ static void items_of(const struct sim *s, struct mx_run *r, const struct mx_step
     struct mx_plan_spec spec = s->c.plan;
 
     spec.domains = mx_run_domains(r);
-    mx_plan_items(&spec, at->step, at->cursors, at->prefix, 0, spec.batch, items);
+    mx_plan_items(&spec, at->step, at->cursors, at->prefix, 0,
+                  mx_plan_part_of(&spec, at->step).batch, items);
 }
 
 uint64_t model_hash(const struct sim *s, struct mx_run *r, const struct mx_step *at)
@@ -108,7 +109,7 @@ uint64_t model_hash(const struct sim *s, struct mx_run *r, const struct mx_step 
         mix_in(&hash, at->cursors[i]);
         mix_in(&hash, at->prefix[i + 1]);
     }
-    for (uint32_t i = 0; i < s->c.plan.batch; i++) {
+    for (uint32_t i = 0; i < at->prefix[s->c.plan.k]; i++) {
         mix_in(&hash, items[i].sample);
         mix_in(&hash, (uint64_t)items[i].domain << 32 | items[i].epoch);
     }
@@ -145,21 +146,24 @@ static uint64_t first_missing(const struct model *m)
 /* Exactly a batch, within ceilings; no sample that is gone. */
 static void check_contents(const struct sim *s, const struct mx_step *at)
 {
+    struct mx_plan_part part = mx_plan_part_of(&s->c.plan, at->step);
     struct mx_plan_item items[BATCH_MOST];
 
     assert_int_equal(at->prefix[0], 0);
-    assert_int_equal(at->prefix[s->c.plan.k], s->c.plan.batch);
+    assert_int_equal(at->prefix[s->c.plan.k], part.batch);
     for (uint32_t i = 0; i < s->c.plan.k; i++) {
         double most = isnan(s->limits[i].pin) ? s->limits[i].ceiling : s->limits[i].pin;
 
         assert_true(at->prefix[i] <= at->prefix[i + 1]);
         assert_true(s->c.plan.sampling != MX_SAMPLING_SYSTEMATIC ||
-                    at->prefix[i + 1] - at->prefix[i] <= ceil(most * s->c.plan.batch - 1e-9));
+                    at->prefix[i + 1] - at->prefix[i] <= ceil(most * part.batch - 1e-9));
     }
     items_of(s, s->run, at, items);
-    for (uint32_t i = 0; i < s->c.plan.batch; i++) {
-        assert_true(items[i].sample < SAMPLES_MOST);
-        assert_false(s->model.gone[items[i].domain][items[i].sample]);
+    for (uint32_t i = 0; i < part.batch; i++) {
+        for (uint64_t j = items[i].sample; j < items[i].sample + part.length; j++) {
+            assert_true(j < SAMPLES_MOST);
+            assert_false(s->model.gone[items[i].domain][j]);
+        }
     }
 }
 
@@ -176,6 +180,7 @@ static void note_steps(struct sim *s, uint64_t frontier)
         assert_true(at.mix_version >= 1 && at.mix_version <= m->versions);
         assert_true(s->c.lag == 0 || m->noted < missing + s->c.lag);
         check_contents(s, &at);
+        s->counts[SIM_LATER_PARTS] += mx_plan_part_of(&s->c.plan, m->noted).from_step > 0;
         p->version = at.mix_version;
         p->hash = model_hash(s, s->run, &at);
         memcpy(p->cursors, at.cursors, s->c.plan.k * sizeof *at.cursors);
@@ -224,6 +229,7 @@ static void check_epochs(struct sim *s)
 
     memset(last_seen, 0, sizeof last_seen);
     for (uint64_t step = s->model.first_step; step < s->model.noted; step++) {
+        struct mx_plan_part part = mx_plan_part_of(&s->c.plan, step);
         struct mx_plan_item items[BATCH_MOST];
         struct mx_step at;
 
@@ -231,12 +237,13 @@ static void check_epochs(struct sim *s)
             continue;
         }
         items_of(s, s->run, &at, items);
-        qsort(items, s->c.plan.batch, sizeof *items, by_epoch);
-        for (uint32_t i = 0; i < s->c.plan.batch; i++) {
-            uint64_t *seen = &last_seen[items[i].domain][items[i].sample];
+        qsort(items, part.batch, sizeof *items, by_epoch);
+        for (uint32_t i = 0; i < part.batch * part.length; i++) {
+            const struct mx_plan_item *item = &items[i / part.length];
+            uint64_t *seen = &last_seen[item->domain][item->sample + i % part.length];
 
-            assert_true(*seen < items[i].epoch + (uint64_t)1);
-            *seen = items[i].epoch + (uint64_t)1;
+            assert_true(*seen < item->epoch + (uint64_t)1);
+            *seen = item->epoch + (uint64_t)1;
         }
     }
 }

@@ -92,7 +92,7 @@ void sim_deliver(struct sim *s)
     if (m.is_request) {
         struct mx_event ev = {.kind = MX_EV_REQUEST, .handle = m.rank + 1, .step = m.step,
                               .oldest = m.oldest, .rank = m.rank, .world = m.world,
-                              .count = s->c.plan.batch};
+                              .count = mx_plan_part_of(&s->c.plan, m.step).batch};
 
         sim_give(s, &ev);
     } else {

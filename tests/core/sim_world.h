@@ -70,6 +70,8 @@ struct snapshot {
 struct sim {
     struct dice d;
     struct mx_plan_domain domains[K_MAX];
+    struct mx_plan_part parts[3];
+    uint32_t takes[3 * K_MAX];
     struct mx_limit limits[K_MAX];
     double prior[K_MAX], params[PARAMS_MAX];
     struct mx_run_config c;
@@ -103,7 +105,7 @@ struct sim {
     X(REFUSALS) X(MIXES) X(SETS) X(FUTURE_SETS) X(CLOSES) X(STOPS) X(ENDS) X(NOTES) X(DROPS)      \
     X(TRIALS) X(QUARANTINES) X(BELOW_QUORUM) X(SKIPS) X(ADOPTS) X(JOINS) X(WITHDRAWALS)           \
     X(REWINDS) X(UNWINDS_FROM_SNAPSHOT) X(FORKS) X(REFUSED_UNWINDS) X(WORLDS) X(LOCKSTEP_WAITS)   \
-    X(LATE_ENTRIES) X(REPLACED_REPORTS)
+    X(LATE_ENTRIES) X(REPLACED_REPORTS) X(LATER_PARTS)
 
 enum sim_count {
 #define SIM_COUNT_ENUM(name) SIM_##name,
@@ -161,8 +163,32 @@ static inline void make_limits(struct sim *s)
         if (most < 1) {
             s->domains[i].takes_below = (uint32_t)ceil(most * s->c.plan.batch - 1e-9) + 1;
         }
+        for (uint32_t p = 0; p < s->c.plan.n_parts; p++) {
+            s->takes[p * k + i] =
+                most < 1 ? (uint32_t)ceil(most * s->parts[p].batch - 1e-9) + 1 : 0;
+        }
     }
     s->c.limits = s->limits;
+}
+
+/* Some runs change the size and length of their batches. */
+static inline void make_parts(struct sim *s)
+{
+    struct mx_plan_spec *p = &s->c.plan;
+    uint64_t from = 0;
+
+    if (below(&s->d, 3) != 0) {
+        return;
+    }
+    p->parts = s->parts;
+    p->takes_below = s->takes;
+    p->n_parts = 2 + (uint32_t)below(&s->d, 2);
+    for (uint32_t i = 0; i < p->n_parts; i++) {
+        s->parts[i] = (struct mx_plan_part){from, p->block * (1 + (uint32_t)below(&s->d, 8)),
+                                            p->block, 1u << below(&s->d, 3)};
+        from += 1 + below(&s->d, 40);
+    }
+    p->batch = s->parts[0].batch;
 }
 
 static inline void make_plan(struct sim *s)
@@ -179,11 +205,12 @@ static inline void make_plan(struct sim *s)
         p->block = 1 + (uint32_t)below(&s->d, 3);
     }
     p->batch = p->block * (1 + (uint32_t)below(&s->d, 16));
+    make_parts(s);
     for (uint32_t i = 0; i < p->k; i++) {
         struct mx_plan_domain *d = &s->domains[i];
 
         *d = (struct mx_plan_domain){.samples = 20 + below(&s->d, 300), .budget = MX_NO_BUDGET,
-                                     .chunk = 1 + (uint32_t)below(&s->d, 5),
+                                     .chunk = mx_plan_chunk(p, 1 + (uint32_t)below(&s->d, 5)),
                                      .window = 1 + (uint32_t)below(&s->d, 3)};
         if (below(&s->d, 4) == 0) {
             d->max_epochs = 0.5 + (double)below(&s->d, 40) / 8;
