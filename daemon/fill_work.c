@@ -103,48 +103,29 @@ static struct stretch stretch_from(const struct making *m, uint32_t i, uint32_t 
     return s;
 }
 
-/* Appends the document starts of a stretch: there is one at a seam of two shards, too. */
-static int add_stretch(struct making *m, const struct stretch *s, int seam, struct mx_err *err)
-{
-    uint32_t *starts = m->starts + m->n_starts;
-    size_t room = m->cap - m->n_starts, n;
-    int rc = mx_shardset_starts(m->f->host->d->shards, s->shard, s->token, s->n, starts, room, &n,
-                                err);
-
-    if (rc < 0) {
-        return rc;
-    }
-    seam = seam && (n == 0 || room == 0 || starts[0] != 0);
-    if (n + (size_t)seam > room) {
-        return MX_EFULL;
-    }
-    if (seam) {
-        memmove(starts + 1, starts, n * sizeof *starts);
-        starts[0] = 0;
-        n++;
-    }
-    for (size_t j = 0; j < n; j++) {
-        starts[j] += s->at;
-    }
-    m->n_starts += n;
-    return 0;
-}
-
-/* Appends the document starts of slot i; MX_EFULL if they don't fit any reply. */
+/* Appends the document starts of slot i; MX_EFULL if they don't fit any reply. Every shard begins
+ * with a document, so there is one where two stretches meet. */
 static int add_starts(struct making *m, uint32_t i, struct mx_err *err)
 {
-    uint32_t first = m->f->token_first, end = first + m->tokens, at = first;
+    uint32_t at = m->f->token_first, end = at + m->tokens;
     size_t before = m->n_starts;
 
     while (at < end) {
         struct stretch s = stretch_from(m, i, at, end);
-        /* Where a reply's part begins with a seam, the stretch before it tells. */
-        int seam = at > first || (at > 0 && stretch_from(m, i, at - 1, end).n == 1);
-        int rc = add_stretch(m, &s, seam, err);
+        size_t n;
+        int rc = mx_shardset_starts(m->f->host->d->shards, s.shard, s.token, s.n,
+                                    m->starts + m->n_starts, m->cap - m->n_starts, &n, err);
 
-        if (rc != 0) {
+        if (rc < 0) {
             return rc;
         }
+        if (n > m->cap - m->n_starts) {
+            return MX_EFULL;
+        }
+        for (size_t j = 0; j < n; j++) {
+            m->starts[m->n_starts + j] += s.at;
+        }
+        m->n_starts += n;
         at += s.n;
     }
     m->bounds[i] = (uint32_t)(m->n_starts - before);

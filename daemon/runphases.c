@@ -96,13 +96,15 @@ static int check_lengths(const struct mx_json_doc *d, const mx_json *list,
         longest = all[i].seq_len > longest ? all[i].seq_len : longest;
     }
     for (uint32_t i = 0; i < n; i++) {
-        uint64_t length = all[i].seq_len / unit;
-
         if (all[i].seq_len % unit != 0) {
             return mx_json_fail(d, list, err, "seq_len %" PRIu64 " from step %" PRIu64
                                 " isn't a multiple of the run's shortest, %" PRIu64,
                                 all[i].seq_len, all[i].from, unit);
         }
+    }
+    for (uint32_t i = 0; i < n; i++) {
+        uint64_t length = all[i].seq_len / unit;
+
         if (longest % all[i].seq_len != 0) {
             return mx_json_fail(d, list, err, "seq_len %" PRIu64 " from step %" PRIu64
                                 " doesn't divide the run's longest, %" PRIu64, all[i].seq_len,
