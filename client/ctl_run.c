@@ -132,6 +132,14 @@ void ctl_print_run(const mx_json *o)
     (void)printf("policy    %s\n", ctl_member(a, o, "policy"));
     (void)printf("batch     %s x %s tokens\n", ctl_member(a, o, "batch_size"),
                  ctl_member(b, o, "seq_len"));
+    v = mx_json_get(o, "parts");
+    for (const mx_json *p = mx_json_first(v); p != NULL && mx_json_count(v) > 1;
+         p = mx_json_next(p)) {
+        char from[CTL_CHARS];
+
+        (void)printf("          %s x %s tokens from step %s on\n", ctl_member(a, p, "batch_size"),
+                     ctl_member(b, p, "seq_len"), ctl_member(from, p, "from_step"));
+    }
     (void)printf("frontier  step %s, end %s\n", ctl_member(a, o, "frontier"),
                  ctl_member(b, o, "end_step"));
     (void)printf("mix       version %s\n", ctl_member(a, o, "mix_version"));

@@ -18,6 +18,7 @@ static struct mx_run *make_run(int which)
     static struct mx_limit limits[K];
     static const double prior[K] = {0.5, 0.3, 0.2};
     static double params[16];
+    static const struct mx_plan_part parts[] = {{0, 8, 1, 1}, {20, 8, 1, 2}, {50, 8, 1, 6}};
     struct mx_run_config c = {
         .plan = {.seed = 7, .batch = 8, .k = K, .block = 1, .domains = domains},
         .seq_len = 32, .max_ahead = 16, .reserve_steps = 8, .snapshot_steps = 16, .lead = 1,
@@ -28,6 +29,13 @@ static struct mx_run *make_run(int which)
         domains[i] = (struct mx_plan_domain){.samples = 40 + 7 * i, .budget = MX_NO_BUDGET,
                                              .chunk = 1 + i, .window = 2};
         limits[i] = (struct mx_limit){0.0, 1.0, NAN, 1};
+    }
+    if (which & 4) {
+        c.plan.parts = parts;
+        c.plan.n_parts = 3;
+        for (uint32_t i = 0; i < K; i++) {
+            domains[i].chunk = mx_plan_chunk(&c.plan, domains[i].chunk);
+        }
     }
     for (size_t i = 0; i < c.policy->n_params; i++) {
         params[i] = c.policy->params[i].fallback;

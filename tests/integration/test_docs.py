@@ -48,9 +48,10 @@ class Docs(DaemonTest):
             self.assertRegex(doc, rf"\n\| `{key}` \| {default} \| {live} ?\|")
 
     def test_run_keys(self):
-        doc, source = read("docs", "config.md"), read("daemon", "runconf.c")
+        doc = read("docs", "config.md")
+        source = read("daemon", "runconf.c") + read("daemon", "runphases.c")
         keys = re.findall(r'static const char \*const \w*keys\[\] = \{(.*?)\};', source, re.S)
-        self.assertEqual(len(keys), 4)
+        self.assertEqual(len(keys), 5)
         for key in re.findall(r'"(\w+)"', " ".join(keys)):
             self.assertRegex(doc, rf"[`.]{key}[`.]", key)
 

@@ -275,6 +275,9 @@ class Look(LengthsTest):
             self.assertEqual((s["batch_size"], s["seq_len"]), (4, 256))
             self.assertEqual([(p["from_step"], p["batch_size"], p["seq_len"]) for p in s["parts"]],
                              PARTS)
+            said = self.mixctl("run", "show", "r", daemon=d).stdout
+            for _, batch, seq_len in PARTS[1:]:
+                self.assertIn(f"{batch} x {seq_len} tokens from step", said)
             shown = self.ask(w, "step.show", run="r", step=24)
             drawn = {x["domain"]: x["count"] for x in shown["shares"]}
             for x in s["domains"]:

@@ -68,14 +68,19 @@ static int connect_and_attach(struct bl_feed *f, const struct bl_options *o, uin
 int bl_feed_open(struct bl_feed *f, const struct bl_options *o, uint64_t next_step,
                  uint32_t context)
 {
-    size_t tokens;
+    size_t tokens = 0;
 
     memset(f, 0, sizeof *f);
     if (connect_and_attach(f, o, next_step) < 0)
         return BL_FEED_FAILED;
     f->info = mxc_run_get_info(f->run);
-    f->slots_max = f->info->batch_size / o->world + 1;
-    tokens = (size_t)f->slots_max * f->info->seq_len;
+    for (uint32_t i = 0; i < f->info->n_parts; i++) {
+        const struct mxc_part *p = &f->info->parts[i];
+        uint32_t slots = p->batch_size / o->world + 1;
+
+        f->slots_max = slots > f->slots_max ? slots : f->slots_max;
+        tokens = (size_t)slots * p->seq_len > tokens ? (size_t)slots * p->seq_len : tokens;
+    }
     f->losses = calloc(f->info->domain_count, sizeof *f->losses);
     f->contexts = calloc(tokens * context, sizeof *f->contexts);
     f->targets = calloc(tokens, sizeof *f->targets);
@@ -137,9 +142,10 @@ int bl_feed_next(struct bl_feed *f, const struct bl_options *o, struct mxc_batch
 int bl_feed_windows(struct bl_feed *f, const struct bl_options *o, const struct mxc_batch *b,
                     uint64_t seed, uint32_t context, size_t *ret_n)
 {
+    const struct mxc_part part = mxc_part_of(f->run, b->step);
     size_t n = 0;
 
-    if (b->slots > f->slots_max || b->seq_len != f->info->seq_len) {
+    if (b->slots > part.batch_size / o->world + 1 || b->seq_len != part.seq_len) {
         fprintf(stderr, "bytelm: step %llu: a batch of another shape than the run's\n",
                 (unsigned long long)b->step);
         return -1;
