@@ -138,8 +138,8 @@ static double domain_value(struct mx_host *h, const struct mx_run_view *v, uint3
 {
     switch (which) {
     case 0: return (double)v->shares[i] / (double)MX_SHARE_ONE;
-    case 1: return (double)v->cursors[i];
-    case 2: return (double)v->cursors[i] * (double)h->conf.unit;
+    case 1: return (double)mx_run_drawn(h->core, i);
+    case 2: return (double)mx_run_drawn(h->core, i) * (double)h->conf.unit;
     case 3: return mx_epochs(h, i, v->cursors[i]);
     case 4: return mx_outlook(h, i) != UINT64_MAX ? (double)mx_outlook(h, i) : NAN;
     default: return v->loss[i];

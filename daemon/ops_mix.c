@@ -36,7 +36,7 @@ int mx_op_mix_show(const struct mx_op *op, struct mx_err *err)
     write_mix(h, &w);
     mx_run_view(h->core, &v);
     for (uint32_t i = 0; i < h->conf.k; i++) {
-        drawn += (double)v.cursors[i];
+        drawn += (double)mx_run_drawn(h->core, i);
     }
     mx_jsonw_array(&w, "domains");
     for (uint32_t i = 0; i < h->conf.k; i++) {
@@ -44,7 +44,7 @@ int mx_op_mix_show(const struct mx_op *op, struct mx_err *err)
         mx_jsonw_string(&w, "name", h->conf.domains[i].name);
         mx_jsonw_double(&w, "share", (double)v.shares[i] / (double)MX_SHARE_ONE);
         mx_jsonw_double(&w, "weight", v.weights[i]);
-        mx_jsonw_double(&w, "achieved", drawn > 0 ? (double)v.cursors[i] / drawn : 0);
+        mx_jsonw_double(&w, "achieved", drawn > 0 ? (double)mx_run_drawn(h->core, i) / drawn : 0);
         mx_jsonw_end_object(&w);
     }
     mx_jsonw_end_array(&w);

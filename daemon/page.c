@@ -37,7 +37,7 @@ static void put_domain(FILE *f, struct mx_host *h, const struct mx_run_view *v, 
     /* Names have no character that HTML minds. */
     (void)fprintf(f, "<tr><td>%s</td><td>%.2f %%</td><td class=\"bar\"><div style=\"width:%.1f%%\">"
                   "</div></td><td>%.2f %%</td>", h->conf.domains[i].name, 100 * share, 100 * share,
-                  drawn > 0 ? 100 * (double)v->cursors[i] / drawn : 0);
+                  drawn > 0 ? 100 * (double)mx_run_drawn(h->core, i) / drawn : 0);
     (void)fprintf(f, "<td>%.3f</td>", mx_epochs(h, i, v->cursors[i]));
     if (isnan(v->loss[i])) {
         (void)fputs("<td>-</td></tr>\n", f);
@@ -68,7 +68,7 @@ static void put_run(FILE *f, struct mx_host *h)
                   "<th>share</th><th></th><th>achieved</th><th>epochs</th><th>loss</th></tr>\n",
                   v.mix_version, v.accepted, h->conf.name);
     for (uint32_t i = 0; i < h->conf.k; i++) {
-        drawn += (double)v.cursors[i];
+        drawn += (double)mx_run_drawn(h->core, i);
     }
     for (uint32_t i = 0; i < h->conf.k && i < 200; i++) {
         put_domain(f, h, &v, i, drawn);

@@ -119,22 +119,22 @@ static void write_domains(struct mx_host *h, const struct mx_run_view *v, struct
     double drawn = 0;
 
     for (uint32_t i = 0; i < h->conf.k; i++) {
-        drawn += (double)v->cursors[i];
+        drawn += (double)mx_run_drawn(h->core, i);
     }
     mx_jsonw_array(w, "domains");
     for (uint32_t i = 0; i < h->conf.k; i++) {
         const struct mx_runconf_domain *c = &h->conf.domains[i];
         const struct mx_plan_domain *m = &mx_run_domains(h->core)[i];
-        uint64_t n = mx_series_samples(m, v->cursors[i]);
+        uint64_t n = mx_series_samples(m, v->cursors[i]), own = mx_run_drawn(h->core, i);
 
         mx_jsonw_object(w, NULL);
         mx_jsonw_string(w, "name", c->name);
         mx_jsonw_double(w, "share", (double)v->shares[i] / (double)MX_SHARE_ONE);
         mx_jsonw_double(w, "weight", v->weights[i]);
-        mx_jsonw_double(w, "achieved", drawn > 0 ? (double)v->cursors[i] / drawn : 0);
+        mx_jsonw_double(w, "achieved", drawn > 0 ? (double)own / drawn : 0);
         mx_jsonw_u64(w, "samples", n);
-        mx_jsonw_u64(w, "drawn", v->cursors[i]);
-        mx_jsonw_u64(w, "tokens", v->cursors[i] * h->conf.unit);
+        mx_jsonw_u64(w, "drawn", own);
+        mx_jsonw_u64(w, "tokens", own * h->conf.unit);
         mx_jsonw_double(w, "epoch", mx_epochs(h, i, v->cursors[i]));
         mx_jsonw_double(w, "loss", v->loss[i]);
         if (isnan(v->loss[i])) {

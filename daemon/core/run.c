@@ -37,6 +37,7 @@ static void lay_out(struct mx_run *r, const struct mx_run_config *c, struct carv
     r->budgets = carve(m, u);
     r->withdrawn = carve(m, k * sizeof(uint32_t));
     r->spent = carve(m, k);
+    r->passed = carve(m, u);
     r->digests = carve(m, MX_DIGESTS * sizeof(uint64_t));
     r->digest_buffer = carve(m, MX_DIGESTS * sizeof(uint64_t));
     r->range_buffer = carve(m, MX_GONE_MAX * sizeof(struct mx_range));
@@ -159,6 +160,7 @@ void mx_run_clear_fold(struct mx_run *r)
         r->tail[i] = 0;
         r->withdrawn[i] = 0;
         r->spent[i] = 0;
+        r->passed[i] = 0;
         r->domains[i].n_stretches = r->domains[i].n_gone = 0;
         r->domains[i].budget = r->budgets[i];
     }
@@ -549,6 +551,11 @@ int mx_run_recovered(struct mx_run *r, uint64_t now_ms, uint64_t wall_ms, struct
 const struct mx_plan_domain *mx_run_domains(const struct mx_run *r)
 {
     return r->domains;
+}
+
+uint64_t mx_run_drawn(const struct mx_run *r, uint32_t domain)
+{
+    return mx_run_cursors(r)[domain] - r->passed[domain];
 }
 
 uint32_t mx_run_withdrawn(const struct mx_run *r, uint32_t domain)

@@ -311,6 +311,9 @@ enum mx_step_found mx_run_step(struct mx_run *r, uint64_t step, int ahead, struc
 /* The domains as they have become: k, with what they point to good until the next apply that
  * changes them (mx_run_view's plan_changes then rises). */
 const struct mx_plan_domain *mx_run_domains(const struct mx_run *r);
+/* How far a domain has been drawn: its cursor at the frontier, less what was passed over where the
+ * length of samples changed. */
+uint64_t mx_run_drawn(const struct mx_run *r, uint32_t domain);
 /* Withdrawals of a domain that the run has taken: the last one's serial. */
 uint32_t mx_run_withdrawn(const struct mx_run *r, uint32_t domain);
 /* Whether a domain can do without these ranges (rising, apart) as well, as it is, as it will have

@@ -176,6 +176,27 @@ static int64_t plan_next(struct mx_run *r)
     return -1;
 }
 
+/* The frontier has moved past the last step of a part: what the cursors were moved on by but not
+ * drawn is counted. */
+static void note_passed(struct mx_run *r)
+{
+    uint64_t last = r->frontier - 1, *record = record_of(r, last);
+    const uint64_t *before = record + CURSORS_AT, *now = mx_run_cursors(r);
+    const uint32_t *prefix = prefix_of(r, record);
+
+    if (mx_plan_part_of(&r->c.plan, last).length ==
+        mx_plan_part_of(&r->c.plan, r->frontier).length) {
+        return;
+    }
+    for (uint32_t i = 0; i < r->k; i++) {
+        struct mx_series s = mx_plan_series(&r->c.plan, last, i);
+        uint64_t after;
+
+        (void)mx_series_draw(&s, before[i], prefix[i + 1] - prefix[i], &after);
+        r->passed[i] += now[i] - after;
+    }
+}
+
 int64_t mx_run_advance(struct mx_run *r, uint64_t step)
 {
     while (r->frontier < step) {
@@ -187,6 +208,7 @@ int64_t mx_run_advance(struct mx_run *r, uint64_t step)
             }
         }
         r->frontier++;
+        note_passed(r);
         r->digests[(r->frontier - 1) % MX_DIGESTS] = mx_run_digest(r);
     }
     return -1;

@@ -171,10 +171,15 @@ static void save_history(const struct mx_run *r, struct sink *s)
 
 static void save_domains(const struct mx_run *r, struct sink *s)
 {
+    uint32_t longest = mx_plan_longest(&r->c.plan);
+
     for (uint32_t i = 0; i < r->k; i++) {
         const struct mx_plan_domain *d = &r->domains[i];
 
         put(s, (uint64_t)r->withdrawn[i] << 1 | r->spent[i]);
+        if (longest > 1) {
+            put(s, r->passed[i]);
+        }
         put(s, d->n_stretches);
         for (uint32_t j = 0; j < d->n_stretches; j++) {
             const struct mx_stretch *a = &d->stretches[j];
@@ -297,12 +302,15 @@ static void load_stretches(struct mx_run *r, struct source *s, struct mx_plan_do
 
 static void load_domains(struct mx_run *r, struct source *s)
 {
+    uint32_t longest = mx_plan_longest(&r->c.plan);
+
     for (uint32_t i = 0; i < r->k && !s->failed; i++) {
         struct mx_plan_domain *d = &r->domains[i];
         uint64_t word = get_upto(s, (uint64_t)UINT32_MAX << 1 | 1);
 
         r->withdrawn[i] = (uint32_t)(word >> 1);
         r->spent[i] = word & 1;
+        r->passed[i] = longest > 1 ? get_upto(s, r->tail[i]) : 0;
         load_stretches(r, s, d);
         d->n_gone = (uint32_t)get_upto(s, MX_GONE_MAX - r->n_gone);
         for (uint32_t j = 0; j < d->n_gone; j++) {

@@ -92,6 +92,8 @@ struct mx_run {
     uint32_t n_stretches, n_gone;
     uint32_t *withdrawn;            /* k: serial of the last withdrawal */
     uint8_t *spent;                 /* k: its EXHAUSTED is in the journal */
+    uint64_t *passed;               /* k: places before the frontier that were passed over where the
+                                       length of samples changed */
     struct mx_range skips[MX_SKIPS_MAX]; /* steps: rising, apart from each other */
     uint32_t n_skips;
     uint64_t stop_step, exhausted_step; /* MX_NEVER for none */

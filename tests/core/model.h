@@ -45,6 +45,7 @@ struct m_domain {
     uint64_t samples, epoch;
     uint64_t used;   /* places of the epoch that are behind the cursor */
     uint64_t cursor; /* places in all that are */
+    uint64_t passed; /* of these, passed over where the length changed */
     uint32_t chunk, joins;
     uint64_t later; /* what it has from the next epoch on, or 0 */
     uint32_t later_chunk;

@@ -145,6 +145,7 @@ static void change_length(const struct mx_run_config *c, uint32_t domain, struct
     }
     while (!d->window_at[d->first] && may(c, domain, d, 1)) {
         pop(c, domain, d, 1);
+        d->passed++;
     }
     used = d->used;
     d->length = length;

@@ -124,6 +124,9 @@ static int check_policy(struct world *w, const struct side *s, const struct mx_r
               U(v->loss_step[i]));
         CHECK(w, v->cursors[i] == m->domains[i].cursor, "domain %u: cursor %llu, not %llu", i,
               U(v->cursors[i]), U(m->domains[i].cursor));
+        CHECK(w, mx_run_drawn(s->run, i) == m->domains[i].cursor - m->domains[i].passed,
+              "domain %u: drawn %llu, not %llu", i, U(mx_run_drawn(s->run, i)),
+              U(m->domains[i].cursor - m->domains[i].passed));
         CHECK(w, mx_run_withdrawn(s->run, i) == m->domains[i].serial,
               "domain %u: withdrawal %u is the last", i, mx_run_withdrawn(s->run, i));
     }
