@@ -1,9 +1,9 @@
 """Runs whose batches change their size and length at fixed steps: what is served, over crashes, other
 worlds, history and questions, against the files that went in."""
-import ctypes
 import os
+import subprocess
 
-from harness import main
+from harness import PATIENCE, main
 from served import ServedTest
 import wire
 
@@ -391,54 +391,35 @@ class Domains(LengthsTest):
                 self.assertEqual(a["samples"], w.batch(two["run"], step, 0, 4)["samples"])
 
 
-class CBatch(ctypes.Structure):
-    _fields_ = [("step", ctypes.c_uint64), ("mix_version", ctypes.c_uint64),
-                ("first_slot", ctypes.c_uint32), ("slots", ctypes.c_uint32),
-                ("seq_len", ctypes.c_uint32), ("width", ctypes.c_uint32),
-                ("tokens", ctypes.c_void_p), ("domains", ctypes.c_void_p),
-                ("epochs", ctypes.c_void_p), ("samples", ctypes.POINTER(ctypes.c_uint64))]
-
-
-class CError(ctypes.Structure):
-    _fields_ = [("code", ctypes.c_int), ("text", ctypes.c_char * 1024)]
-
-
 class Client(LengthsTest):
-    """libmixclient over the boundaries, as programs use it."""
+    """libmixclient over the boundaries, as programs use it: by mxc_next."""
 
-    def setUp(self):
-        super().setUp()
-        self.lib = ctypes.CDLL(os.environ["MIXCLIENT"])
-        self.error = CError()
-
-    def call(self, name, *args):
-        code = getattr(self.lib, name)(*args, ctypes.byref(self.error))
-        self.assertEqual(code, 0, self.error.text)
+    def pull(self, d, rank, world, begin, end):
+        return subprocess.run([os.environ["PULL"], d.url, "r", str(rank), str(world), str(begin),
+                               str(end)], capture_output=True, text=True, timeout=PATIENCE * 4,
+                              check=False)
 
     def test_next_over_the_boundaries(self):
         d = self.make()
         with wire.Wire(d.url) as w:
             whole = self.steps(w, w.attach("r"), 0, 40)
-        client = ctypes.c_void_p()
-        self.call("mxc_open", d.url.encode(), None, ctypes.byref(client))
         for rank, world in ((0, 1), (1, 3), (3, 4)):
-            run, b = ctypes.c_void_p(), ctypes.POINTER(CBatch)()
-            self.call("mxc_attach", client, b"r", ctypes.c_uint32(rank), ctypes.c_uint32(world),
-                      ctypes.c_uint64(6), ctypes.byref(run))
-            for step in range(6, 40):
+            r = self.pull(d, rank, world, 6, 40)
+            self.assertEqual(r.returncode, 0, r.stderr)
+            lines = r.stdout.splitlines()
+            self.assertEqual(len(lines), 34)
+            for step, line in enumerate(lines, 6):
                 _, batch, seq_len = part_of(step)
                 first, count = wire.slots(rank, world, batch)
-                self.call("mxc_next", run, ctypes.byref(b))
-                x = b.contents
-                self.assertEqual((x.step, x.first_slot, x.slots, x.seq_len),
-                                 (step, first, count, seq_len))
-                self.assertEqual(tuple(x.samples[:count]),
-                                 whole[step]["samples"][first:first + count])
-                self.assertEqual(ctypes.string_at(x.tokens, count * seq_len * 2),
+                *numbers, tokens = line.split(" ")
+                self.assertEqual([int(x) for x in numbers],
+                                 [step, first, count, seq_len,
+                                  *whole[step]["samples"][first:first + count]])
+                self.assertEqual(bytes.fromhex(tokens),
                                  b"".join(whole[step]["tokens"][first:first + count]))
-                self.lib.mxc_batch_free(b)
-            self.lib.mxc_detach(run)
-        self.lib.mxc_close(client)
+        r = self.pull(d, 0, 5, 6, 40)  # there are four slots in the last part
+        self.assertEqual(r.returncode, 1)
+        self.assertIn("gets none of the 4 slots of a batch from step 22 on", r.stderr)
 
 
 if __name__ == "__main__":
