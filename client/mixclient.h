@@ -85,8 +85,8 @@ struct mxc_part {
 };
 
 /* What a run is, fixed for its life. Borrowed from the run. A run may change its batches' size and
- * its samples' length at fixed steps: then it has several parts, and batch_size and seq_len are those
- * of start_step. */
+ * its samples' length at fixed steps: then it has several parts, and batch_size and seq_len are
+ * those of start_step. */
 struct mxc_run_info {
     const char *name;
     uint32_t batch_size;        /* samples in a global step */
@@ -121,8 +121,8 @@ struct mxc_batch {
     const void *tokens;          /* [slots][seq_len] of uint16_t or uint32_t in host order */
     const uint32_t *domains;     /* index into info.domains */
     const uint32_t *epochs;      /* how many times the domain had been seen in full before */
-    const uint64_t *samples;     /* number of the sample in its domain; in a run with several lengths
-                                    samples are numbered in the shortest, and this is the first */
+    const uint64_t *samples;     /* number of the sample in its domain; in a run of several lengths
+                                    they are numbered in the shortest, and this is the first */
     const uint32_t *start_index; /* [slots + 1]: sample i's document starts are
                                     starts[start_index[i] .. start_index[i + 1]) */
     const uint32_t *starts;      /* token offsets in the sample at which a document begins */
@@ -130,8 +130,8 @@ struct mxc_batch {
 
 /* The batch size and length of a step. */
 MXC_API struct mxc_part mxc_part_of(const struct mxc_run *r, uint64_t step);
-/* The next step's batch, from start_step on; slots and seq_len of it are those of its step. Steps that an operator has passed over are left out:
- * batch->step says which one it is. Blocks up to the timeout; on MXC_TIMEOUT, BUSY and UNREACHABLE
+/* The next step's batch, from start_step on; its slots and seq_len are those of the step. Steps that
+ * an operator has passed over are left out: batch->step says which one it is. Blocks up to the timeout; on MXC_TIMEOUT, BUSY and UNREACHABLE
  * the same step is asked for by the next call. MXC_END after the last step. */
 MXC_API int mxc_next(struct mxc_run *r, struct mxc_batch **ret, struct mxc_error *err);
 /* Any step, without changing where mxc_next is. MXC_SKIPPED if it is passed over. */

@@ -78,8 +78,8 @@ static void free_host(struct mx_host *h)
 
 /* ---- putting a host together ---- */
 
-/* The slots under which a domain takes over others' in a batch: those up to its share, rounded up as
- * sampling may do; 1e-9: what rounding can add. 0: no limit. */
+/* The slots under which a domain takes over others' in a batch: those up to its share, rounded up
+ * as sampling may do; 1e-9: what rounding can add. 0: no limit. */
 static uint32_t takes_below(double most, uint32_t batch)
 {
     return most < 1 ? (uint32_t)ceil(most * (double)batch - 1e-9) + 1 : 0;

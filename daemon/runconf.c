@@ -315,7 +315,8 @@ static int parse_root(const struct mx_json_doc *d, const char *run_name, struct 
     (void)snprintf(c->name, sizeof c->name, "%s", name);
     if ((rc = parse_numbers(d, root, c, err)) < 0 ||
         (rc = mx_runphases_parse(d, root, c, err)) < 0 ||
-        (rc = mx_runphases_parts(d, root, c, err)) < 0 || (rc = parse_domains(d, root, c, err)) < 0 ||
+        (rc = mx_runphases_parts(d, root, c, err)) < 0 ||
+        (rc = parse_domains(d, root, c, err)) < 0 ||
         (rc = parse_policy(d, root, c, err)) < 0 ||
         (rc = take_choice(d, root, "adopt", adopts, 2, &adopt, err)) < 0) {
         return rc;

@@ -14,7 +14,8 @@ static int parse_phase(const struct mx_json_doc *d, const mx_json *v, struct mx_
     *p = (struct mx_runconf_phase){.batch_size = c->batch_size, .seq_len = c->seq_len,
                                    .block = c->block};
     if (!mx_json_is_object(v)) {
-        return mx_json_fail(d, v, err, "must be an object, like {\"from\": 1000, \"seq_len\": 512}");
+        return mx_json_fail(d, v, err,
+                            "must be an object, like {\"from\": 1000, \"seq_len\": 512}");
     }
     if ((rc = mx_json_known_keys(d, v, keys, err)) < 0 ||
         (rc = mx_json_take_u64(d, v, "from", before != NULL, 0, MX_STEP_MAX, &p->from, err)) < 0 ||

@@ -1,8 +1,8 @@
 /* runphases.h - the `phases` of a run's config: what changes at fixed steps.
  *
- * A phase says from which step on it holds, and what then differs from the run's own keys. Of phases
- * the plan knows batches alone: mx_runphases_parts makes its parts of them. Pure but for malloc; any
- * thread. */
+ * A phase says from which step on it holds, and what then differs from the run's own keys. Of
+ * phases the plan knows batches alone: mx_runphases_parts makes its parts of them. Pure but for
+ * malloc; any thread. */
 #ifndef MX_DAEMON_RUNPHASES_H
 #define MX_DAEMON_RUNPHASES_H
 

@@ -245,8 +245,8 @@ static int begin_ahead(struct mx_traced *t, struct mx_err *err)
     return 0;
 }
 
-/* Goes to the last mark that isn't past place c of the domain nor step `to`, if the walk isn't nearer.
- * `*step` is the next one to be walked. */
+/* Goes to the last mark that isn't past place c of the domain nor step `to`, if the walk isn't
+ * nearer. `*step` is the next one to be walked. */
 static void near_mark(struct looking *x, uint64_t c, uint64_t to, uint64_t *step)
 {
     const struct mx_traced *t = x->t;
@@ -290,8 +290,8 @@ static bool walk_ahead(struct looking *x, uint64_t c, uint64_t to, uint64_t *ste
     return true;
 }
 
-/* Under the mixes that are known, in steps up to `to` of one part of the run. False if no more is to
- * be looked at. */
+/* Under the mixes that are known, in steps up to `to` of one part of the run, maybe the `last` that
+ * is looked at. False if no more is to be. */
 static bool look_in_part(struct looking *x, uint64_t from, uint64_t to, bool last, uint64_t *step)
 {
     struct walk *w = &x->walk;

@@ -21,7 +21,7 @@
 #define MX_BATCH_MAX 1048576u
 /* Times that a run's batches may change their size or length: curricula have a handful. */
 #define MX_PARTS_MAX 64u
-/* Units (samples of the shortest length) in a step: with MX_STEP_MAX it keeps cursors below 2^62. */
+/* Samples of the shortest length in a step: with MX_STEP_MAX it keeps cursors below 2^62. */
 #define MX_STEP_UNITS_MAX (1u << 22)
 /* Longer contexts than a million tokens are not trained on; one sample is served in parts. */
 #define MX_SEQ_LEN_MAX 1048576u

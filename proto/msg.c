@@ -225,8 +225,8 @@ int mx_batch_check(const void *frame, size_t n, const struct mx_batch_reply *m,
         m->slot_first >= m->batch_size || m->slot_count > m->batch_size - m->slot_first ||
         m->token_first >= m->seq_len || m->token_count > m->seq_len - m->token_first) {
         return mx_fail(err, MX_EPROTOCOL, "BATCH reply: %" PRIu32 " slots of %" PRIu32
-                       " tokens of %" PRIu32 " bytes with %" PRIu32 " bounds, of a batch of %" PRIu32
-                       " x %" PRIu32 ", is out of range", m->slot_count, m->token_count, m->width,
+                       " tokens of %" PRIu32 " bytes with %" PRIu32 " bounds, of a batch of %"
+                       PRIu32 " x %" PRIu32 ", is out of range", m->slot_count, m->token_count, m->width,
                        m->bound_count, m->batch_size, m->seq_len);
     }
     mx_batch_layout(m->slot_count, m->bound_count, m->token_count, m->width, ret);

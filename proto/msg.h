@@ -166,8 +166,8 @@ struct mx_part_entry {
 void mx_part_encode(struct mx_writer *w, const struct mx_part_entry *e);
 /* Part i of an attach reply whose parts were found to be there. */
 void mx_part_get(struct mx_span tables, size_t i, struct mx_part_entry *ret);
-/* Checks that a decoded reply has its parts: 1 to MX_PARTS_MAX, from step 0 on, rising, sizes in range.
- * *ret_names: what lies behind them. */
+/* Checks that a decoded reply has its parts: 1 to MX_PARTS_MAX, from step 0 on, rising, sizes in
+ * range. *ret_names: what lies behind them. */
 int mx_parts_check(const struct mx_attach_reply *m, struct mx_span *ret_names, struct mx_err *err)
     MX_MUST_CHECK;
 

@@ -199,8 +199,8 @@ static void window_find(const struct mx_order *o, uint64_t i, struct mx_order_wi
     window_init(o, div_fast(i >= after_short ? i + lack(o) : i, span), w);
 }
 
-/* From a group number of a window, already shuffled, to the group's first sample: its chunk's number
- * is shuffled among all chunks. */
+/* From a group number of a window, already shuffled, to the group's first sample: its chunk's
+ * number is shuffled among all chunks. */
 static inline uint64_t leave_window(const struct mx_order *o, const struct mx_order_window *w,
                                     uint64_t x)
 {

@@ -3,10 +3,10 @@
  * What a domain draws from a cursor on is series.h's.
  *
  * A step has exactly `batch` slots, each of one sample. A run can have parts, in which batches are
- * of another size or samples are longer: the parts begin at fixed steps, and what is drawn in a slot
- * is then `length` samples in a row, named by the first. Cursors, budgets and withdrawals count
- * single samples in every part. Where the length changes, what is left of each domain's present
- * window is passed over (series.h). How many each domain gets (counts) comes from the mix and one
+ * of another size or samples are longer: the parts begin at fixed steps, and what is drawn in a
+ * slot is then `length` samples in a row, named by the first. Cursors, budgets and withdrawals
+ * count single samples in every part. Where the length changes, what is left of each domain's
+ * present window is passed over (series.h). How many each domain gets (counts) comes from the mix and one
  * random offset; which samples, from the domain's cursor and the order of its epoch; which slot,
  * from a permutation keyed by (seed, step). The world size appears nowhere. Any thread. */
 #ifndef MX_CORE_PLAN_H
@@ -26,7 +26,7 @@ struct mx_plan_part {
     uint64_t from_step; /* the first one's is 0; rising */
     uint32_t batch;     /* slots in a step, 1 .. MX_BATCH_MAX */
     uint32_t block;     /* slots in a micro-batch; divides batch; 1 unless MX_SAMPLING_BLOCK */
-    uint32_t length;    /* samples in a slot; divides the longest part's, which divides all chunks */
+    uint32_t length;    /* samples in a slot; divides the longest, which divides all chunks */
 };
 
 struct mx_plan_spec {
@@ -57,9 +57,9 @@ uint32_t mx_plan_chunk(const struct mx_plan_spec *s, uint32_t chunk);
 struct mx_series mx_plan_series(const struct mx_plan_spec *s, uint64_t step, uint32_t domain);
 
 /* Writes how many slots each domain gets in `step` under `shares`, with `cursors` samples drawn of
- * each before. Sums to exactly the part's batch. Returns -1, or the index of a domain whose budget this step
- * would break where that stops the run (MX_EXHAUSTED_STOP, or nothing open is left to take over);
- * then counts are not to be used. With REDISTRIBUTE a domain's count never passes its budget and
+ * each before. Sums to exactly the part's batch. Returns -1, or the index of a domain whose budget
+ * this step would break where that stops the run (MX_EXHAUSTED_STOP, or nothing open is left to
+ * take over); then counts are not to be used. With REDISTRIBUTE a domain's count never passes its budget and
  * the excess goes to the domains with room in proportion to their shares (largest remainder, ties
  * to the lower index), repeatedly until placed; domains of share 0 take it only if no other can.
  * None takes it up to its takes_below (what a ceiling or a pin allows) or beyond.

@@ -358,7 +358,7 @@ int mx_series_find(const struct mx_series *s, uint64_t sample, uint64_t *cursor,
            !mx_series_gone(s, *cursor, sample - sample % s->length);
 }
 
-/* ---- another length --------------------------------------------------------------------------- */
+/* ---- another length ------------------------------------------------------------------------- */
 
 uint64_t mx_series_round(const struct mx_series *s, uint64_t cursor)
 {

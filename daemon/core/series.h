@@ -83,9 +83,9 @@ struct mx_series_cache {
     struct mx_order_window window;
 };
 
-/* Groups, by their first samples, and epoch of the places *cursor, *cursor + length, ...: m of them,
- * m <= n, as many as lie in one epoch in a row. Where none begins at *cursor it first moves on to
- * the next that does. Returns m, >= 1 for n >= 1; n <= MX_SERIES_RUN. Those that are passed over
+/* Groups, by their first samples, and epoch of the places *cursor, *cursor + length, ...: m of
+ * them, m <= n, as many as lie in one epoch in a row. Where none begins at *cursor it first moves
+ * on to where one does. Returns m, >= 1 for n >= 1; n <= MX_SERIES_RUN. Those that are passed over
  * for a withdrawal come too. */
 #define MX_SERIES_RUN 64u
 uint32_t mx_series_run(const struct mx_series *s, uint64_t *cursor, uint32_t n,

@@ -272,7 +272,10 @@ static int answer_ok(struct peer *p, const struct mx_header *h, const uint8_t *b
                        (const char *)q.hello.client.p);
         mx_frame_begin(w, MX_MSG_HELLO | MX_REPLY_BIT, MX_STATUS_OK, h->id);
         mx_hello_reply_encode(
-            w, &(struct mx_hello_reply){MX_PROTOCOL_VERSION, MX_REPLY_MAX, k->store, {(const uint8_t *)"peer", 4}});
+            w, &(struct mx_hello_reply){.version = MX_PROTOCOL_VERSION,
+                                        .reply_max = MX_REPLY_MAX,
+                                        .store = k->store,
+                                        .server = {(const uint8_t *)"peer", 4}});
         return 0;
     case MX_MSG_ATTACH:
         if (mx_attach_request_decode(body, n, &q.attach, NULL) < 0) {

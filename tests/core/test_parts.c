@@ -17,8 +17,8 @@
 
 /* ---- orders of groups ----------------------------------------------------------------------- */
 
-/* An epoch as it must be, from the permutation of its chunks alone: where windows begin, and how many
- * whole groups the chunks of each hold. */
+/* An epoch as it must be, from the permutation of its chunks alone: where windows begin, and how
+ * many whole groups the chunks of each hold. */
 struct frame {
     uint64_t starts[SAMPLES_MOST + 1], groups[SAMPLES_MOST];
     uint32_t window_of[SAMPLES_MOST]; /* of each sample */
@@ -105,7 +105,8 @@ static void orders_of_groups_hold_each_group_once(void **state)
         }
         while ((at = mx_order_next(&o, at, &w)) < n) {
             uint32_t want = 1 + (uint32_t)below(&d, 64);
-            uint32_t got = mx_order_run(&o, at, want < n - at ? want : (uint32_t)(n - at), some, &w);
+            uint32_t left = (uint32_t)(n - at);
+            uint32_t got = mx_order_run(&o, at, want < left ? want : left, some, &w);
 
             assert_true(got >= 1 && got <= want);
             for (uint32_t i = 0; i < got; i++, at += length) {

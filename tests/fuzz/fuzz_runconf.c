@@ -20,7 +20,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     MX_REQUIRE(c.n_parts >= 1 && c.parts[0].from_step == 0 && c.unit >= 1);
     for (uint32_t i = 0; i < c.n_parts; i++) {
         MX_REQUIRE(c.parts[i].batch % c.parts[i].block == 0 && c.parts[i].length >= 1);
-        MX_REQUIRE(c.parts[i].batch <= MX_BATCH_MAX && c.parts[i].length * c.unit <= MX_SEQ_LEN_MAX);
+        MX_REQUIRE(c.parts[i].batch <= MX_BATCH_MAX);
+        MX_REQUIRE(c.parts[i].length * c.unit <= MX_SEQ_LEN_MAX);
         MX_REQUIRE(i == 0 || c.parts[i].from_step > c.parts[i - 1].from_step);
     }
     for (uint32_t i = 0; i < c.k; i++) {

@@ -1,5 +1,5 @@
-/* pull.c - a trainer that only looks: takes a run's batches by mxc_next and prints them, one a line:
- * step, first slot, slots, seq_len, samples, and the tokens in hexadecimal.
+/* pull.c - a trainer that only looks: takes a run's batches by mxc_next and prints them, one a
+ * line: step, first slot, slots, seq_len, samples, and the tokens in hexadecimal.
  *
  * pull URL RUN RANK WORLD FROM TO */
 #include "client/mixclient.h"

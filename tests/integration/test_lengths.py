@@ -1,5 +1,5 @@
-"""Runs whose batches change their size and length at fixed steps: what is served, over crashes, other
-worlds, history and questions, against the files that went in."""
+"""Runs whose batches change their size and length at fixed steps: what is served, over crashes,
+other worlds, history and questions, against the files that went in."""
 import os
 import subprocess
 
@@ -117,6 +117,19 @@ class Serve(LengthsTest):
                 b = self.batch(w, info, step, first, count, rank, world)
                 self.assertEqual(b["samples"], whole["samples"][first:first + count])
                 self.assertEqual(b["tokens"], whole["tokens"][first:first + count])
+
+    def test_the_next_part_is_filled_ahead(self):
+        """Whoever takes its rank's slots finds the first batch of each part ready."""
+        d = self.make()
+        ahead = 4
+        with wire.Wire(d.url) as w:
+            info = w.attach("r")
+            for step in range(30):
+                for rank in range(2):
+                    first, count = wire.slots(rank, 2, part_of(step)[1])
+                    self.batch(w, info, step, first, count, rank, 2)
+                self.until(lambda: d.stats()["ready"]["batches"] == 2 * ahead)
+            self.assertEqual(d.stats("r")["ready_misses"], 2)  # of the first step
 
     def test_a_killed_daemon_goes_on(self):
         d = self.make()
