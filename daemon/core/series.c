@@ -186,7 +186,7 @@ static struct where next_group(const struct mx_series *s, uint64_t *cursor,
         }
         cache_epoch(s, &w, cache);
         place = mx_order_next(&cache->order, w.place, &cache->window);
-        if (place < w.places && place - w.place <= next - s->length && next >= s->length) {
+        if (place < w.places && next >= s->length && place - w.place <= next - s->length) {
             *cursor += place - w.place;
             w.place = place;
             return w;

@@ -182,13 +182,8 @@ class Client:
                 break
             self.test.assertEqual(r.status, wire.WAIT, r.body)
             wait(20)
-        (run.id,) = struct.unpack_from("<I", r.body)
-        at = struct.calcsize("<IIQQQIIIIIIII")
-        run.domains = []
-        while at < len(r.body):
-            (n,) = struct.unpack_from("<H", r.body, at)
-            run.domains.append(r.body[at + 2:at + 2 + n].decode())
-            at += 2 + n
+        info = wire.parse_attach(r.body)
+        run.id, run.domains = info["run"], info["names"]
         return run
 
     # ---- batches ----

@@ -123,21 +123,7 @@ class Wire:
         return version, reply_max, store
 
     def attach(self, run, rank=0, world=1, first=0):
-        body = self.get(ATTACH, struct.pack("<III", rank, world, first) + name(run))
-        keys = ("run state frontier end_step mix_version batch_size seq_len width eod "
-                "slots_per_reply max_ahead domain_count domain_first part_count").split()
-        form = struct.Struct("<IIQQQIIIIIIIII")
-        info = dict(zip(keys, form.unpack_from(body)))
-        part = struct.Struct("<QIII")  # from_step, batch_size, seq_len, slots_per_reply
-        info["parts"] = [part.unpack_from(body, form.size + i * part.size)
-                         for i in range(info["part_count"])]
-        names, at = [], form.size + info["part_count"] * part.size
-        while at < len(body):
-            (n,) = struct.unpack_from("<H", body, at)
-            names.append(body[at + 2:at + 2 + n].decode())
-            at += 2 + n
-        info["names"] = names
-        return info
+        return parse_attach(self.get(ATTACH, struct.pack("<III", rank, world, first) + name(run)))
 
     def batch(self, run, step, first, count, rank=0, world=1, token_first=0, oldest=None):
         return parse_batch(self.get(BATCH, batch_body(run, step, first, count, rank, world,
@@ -147,6 +133,22 @@ class Wire:
         """losses: [(domain, samples, tokens, loss_sum)]. (entry, outcome, quarantined, text)"""
         return parse_feedback(self.get(FEEDBACK, feedback_body(run, step, losses, rank, world,
                                                                version, flags)))
+
+
+def parse_attach(body):
+    keys = ("run state frontier end_step mix_version batch_size seq_len width eod "
+            "slots_per_reply max_ahead domain_count domain_first part_count").split()
+    form = struct.Struct("<IIQQQIIIIIIIII")
+    info = dict(zip(keys, form.unpack_from(body)))
+    part = struct.Struct("<QIII")  # from_step, batch_size, seq_len, slots_per_reply
+    info["parts"] = [part.unpack_from(body, form.size + i * part.size)
+                     for i in range(info["part_count"])]
+    info["names"], at = [], form.size + info["part_count"] * part.size
+    while at < len(body):
+        (n,) = struct.unpack_from("<H", body, at)
+        info["names"].append(body[at + 2:at + 2 + n].decode())
+        at += 2 + n
+    return info
 
 
 def feedback_body(run, step, losses, rank=0, world=1, version=1, flags=0):
