@@ -8,8 +8,10 @@
  *
  * With delta as small as 1e-3 nearly all residuals are on the straight part, and steps from far
  * away creep along a polygon. So the search begins with a wide delta, whose minimum is easy to
- * reach, and narrows it in turns. It also starts once with the right delta at once: where there are
- * few points, the wide one can lead away from a good minimum nearby. */
+ * reach, and narrows it in turns. It also runs with the right delta at once: where there are few
+ * points, the wide one can lead away from a good minimum nearby. The polygon has small minima of
+ * its own; so the best that was found is shaken at the end, by widening delta a little and
+ * narrowing it again. */
 #include "daemon/core/scaling_fit.h"
 
 #include <math.h>
@@ -412,11 +414,25 @@ static void best_start(const struct problem *p, const struct mx_fit_options *o, 
     }
 }
 
+/* Searches from `from`, and keeps what is reached where it is lower than *best, finite. */
+static void search(const struct problem *p, double widest, const double *from, double *best,
+                   double *best_v)
+{
+    double v[P], f;
+
+    memcpy(v, from, sizeof v);
+    f = narrow_down(p, widest, v);
+    if (f < *best && isfinite(v[0]) && isfinite(v[1]) && isfinite(v[2])) {
+        *best = f;
+        memcpy(best_v, v, sizeof v);
+    }
+}
+
 int mx_scaling_fit(const struct mx_fit_options *options, const double *x, const double *y, size_t n,
                    double *scratch, struct mx_scaling_law *ret)
 {
     struct problem p = {scratch, scratch + n, n, options->delta, 1.0, options->penalty};
-    double best = INFINITY;
+    double per = options->mean ? (double)n : 1.0, best = INFINITY, v[P] = {0}, start[P];
 
     for (size_t i = 0; i < n; i++) {
         if (!(x[i] > 0.0 && x[i] < INFINITY && y[i] > 0.0 && y[i] < INFINITY)) {
@@ -428,23 +444,15 @@ int mx_scaling_fit(const struct mx_fit_options *options, const double *x, const 
     if (n == 0) {
         return 0;
     }
-    p.penalty *= options->mean ? (double)n : 1.0;
+    p.penalty *= per;
     for (uint32_t i = 0; i < options->alpha.n; i++) {
-        double start[P], v[P], f;
-
         best_start(&p, options, options->alpha.at[i], start);
-        for (int wide = 0; wide < 2; wide++) {
-            memcpy(v, start, sizeof v);
-            f = narrow_down(&p, wide ? WIDEST : 1.0, v);
-            if (f < best && isfinite(v[0]) && isfinite(v[1]) && isfinite(v[2])) {
-                best = f;
-                *ret = (struct mx_scaling_law){v[0], v[1], v[2], 0.0};
-            }
-        }
+        search(&p, 1.0, start, &best, v);
+        search(&p, WIDEST, start, &best, v);
     }
-    if (best == INFINITY) {
-        return 0;
+    for (double widest = 2.0; best < INFINITY && widest <= WIDEST / 2.0; widest *= 2.0) {
+        search(&p, widest, v, &best, v);
     }
-    ret->objective = best / (options->mean ? (double)n : 1.0) + options->offset;
-    return 1;
+    *ret = (struct mx_scaling_law){v[0], v[1], v[2], best / per + options->offset};
+    return best < INFINITY;
 }

@@ -10,12 +10,12 @@
  * are to mean what the authors meant.
  *
  * The authors write the second penalty -min(alpha, 0.001), hence ADO's offset of -0.001. They run
- * L-BFGS in float32 from each of 512 starts. Here all starts are scored, a damped Newton method
- * runs from the best start of each alpha, 8 of them (for one alpha the law is linear in exp(a) and exp(e), so
- * it is along alpha that the objective has several minima), and the best end is the fit. What is
- * alike is the objective reached: it is as low as theirs or lower. The parameters may differ, the
- * more the fewer points there are: fewer than three determine nothing, and each law through them is
- * as good as the next.
+ * L-BFGS in float32 from each of 512 starts. Here all starts are scored, and a damped Newton method
+ * runs from the best start of each alpha, 8 of them: for one alpha the law is linear in exp(a) and
+ * exp(e), so it is along alpha that the objective has several minima. The best end is the fit. What
+ * is alike is the objective reached: it is as low as theirs or lower; and as low as if the method
+ * ran from every start, to a thousandth. The parameters may differ, the more the fewer points there
+ * are: fewer than three determine nothing, and each law through them is as good as the next.
  *
  * Pure; the caller brings the scratch memory. */
 #ifndef MX_CORE_SCALING_FIT_H
@@ -54,7 +54,7 @@ double mx_scaling_objective(const struct mx_fit_options *options, const struct m
 
 /* Fits one domain: counts x and losses y, n of them. Returns whether *ret holds a law, all of it
  * finite; it doesn't where n is 0 or a point has no logarithm. scratch: 2 * n doubles. The work is
- * bounded: one objective for each start, and about 500 at most for each alpha. */
+ * bounded: one objective for each start, about 500 at most for each alpha, and 2000 at the end. */
 int mx_scaling_fit(const struct mx_fit_options *options, const double *x, const double *y, size_t n,
                    double *scratch, struct mx_scaling_law *ret);
 
