@@ -44,6 +44,11 @@ enum ctl_option {
     CTL_FOLLOW,
     CTL_NOW,
     CTL_DRY_RUN,
+    CTL_FEEDBACK,
+    CTL_OUT,
+    CTL_LIMIT,
+    CTL_KEEP_GOING,
+    CTL_STEPS,
     CTL_OPTION_END
 };
 
@@ -78,7 +83,7 @@ struct ctl_command {
 /* Each noun's commands; the arrays end with a NULL name. */
 extern const struct ctl_command ctl_ingest_commands[], ctl_domain_commands[], ctl_run_commands[],
     ctl_mix_commands[], ctl_batch_commands[], ctl_stats_commands[], ctl_log_commands[],
-    ctl_trace_commands[];
+    ctl_trace_commands[], ctl_simulate_commands[], ctl_policy_commands[];
 
 const char *ctl_opt(const struct ctl *c, enum ctl_option o);
 
@@ -98,6 +103,9 @@ bool ctl_slots(const char *text, uint64_t *ret_first, uint64_t *ret_count);
 bool ctl_need_why(const struct ctl *c);
 /* Adds the document that --doc or --origin names; exactly one must be given. false: said so. */
 bool ctl_document(const struct ctl *c, struct mx_jsonw *w);
+
+/* A run's config, a file or - for stdin; *ret is malloc'ed. Else an exit code, said why. */
+int ctl_read_config(const char *path, char **ret, size_t *ret_n);
 
 /* Connects if it hasn't yet. CTL_DONE or an exit code, said why. */
 int ctl_connect(struct ctl *c);

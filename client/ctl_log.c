@@ -6,6 +6,7 @@
 #include "client/ctl.h"
 
 #include <inttypes.h>
+#include <math.h>
 #include <string.h>
 
 #define SHARES_SHOWN 8u
@@ -13,7 +14,7 @@
 
 static const char *const kinds[] = {"create",   "reserve", "feedback",  "close", "mix",
                                     "set",      "stop",    "exhausted", "skip",  "adopt",
-                                    "withdraw", "rewind",  "fork"};
+                                    "withdraw", "rewind",  "fork",      "fit",   "shadow"};
 
 struct wanted {
     uint64_t from, to; /* entries from..to-1 */
@@ -40,6 +41,36 @@ static void say_shares(FILE *f, const mx_json *shares)
     }
 }
 
+/* The domain whose share moved most, with the term that moved it, and all that limits bind. */
+static void say_why(FILE *f, const mx_json *e)
+{
+    const mx_json *was = mx_json_get(e, "was"), *shares = mx_json_get(e, "shares");
+    const mx_json *bound = mx_json_get(e, "bound"), *most = NULL;
+    uint32_t n = 0;
+    double by = 0;
+
+    for (const mx_json *v = mx_json_first(was); v != NULL; v = mx_json_next(v)) {
+        const mx_json *now = mx_json_get(shares, mx_json_key(v));
+        double d = now != NULL ? fabs(mx_json_number(now) - mx_json_number(v)) : 0;
+
+        if (d > by) {
+            by = d;
+            most = v;
+        }
+    }
+    if (most != NULL) {
+        const char *term = mx_json_string(mx_json_get(mx_json_get(e, "moved_most"),
+                                                      mx_json_key(most)));
+
+        fprintf(f, "; most moved %s, from %.4f", mx_json_key(most), mx_json_number(most));
+        fprintf(f, term[0] != '\0' ? " (%s)" : "%s", term);
+    }
+    for (const mx_json *v = mx_json_first(bound); v != NULL && n < SHARES_SHOWN;
+         v = mx_json_next(v), n++) {
+        fprintf(f, "%s%s at its %s", n == 0 ? "; " : ", ", mx_json_key(v), mx_json_string(v));
+    }
+}
+
 static void say_mix(FILE *f, const mx_json *e)
 {
     const char *cause = mx_json_string(mx_json_get(e, "cause"));
@@ -50,7 +81,22 @@ static void say_mix(FILE *f, const mx_json *e)
     } else if (cause[0] != '\0') {
         fprintf(f, ", by %s", cause);
     }
+    if (strcmp(cause, "phase") == 0) {
+        fprintf(f, " %s", mx_json_string(mx_json_get(e, "phase_name")));
+    }
     say_shares(f, mx_json_get(e, "shares"));
+    say_why(f, e);
+}
+
+/* The mixes that shadows would have made. */
+static void say_shadows(FILE *f, const mx_json *e)
+{
+    const mx_json *first = mx_json_first(mx_json_get(e, "shadows"));
+
+    for (const mx_json *s = first; s != NULL; s = mx_json_next(s)) {
+        fprintf(f, "%s%s would", s != first ? "; " : "", mx_json_string(mx_json_get(s, "label")));
+        say_shares(f, mx_json_get(s, "shares"));
+    }
 }
 
 /* Mean losses in nats, domain by domain. */
@@ -113,6 +159,11 @@ static void say_what(FILE *f, const char *kind, const mx_json *e)
 
     if (strcmp(kind, "create") == 0 || strcmp(kind, "mix") == 0 || strcmp(kind, "set") == 0) {
         say_mix(f, e);
+    } else if (strcmp(kind, "fit") == 0) {
+        fprintf(f, "policy %s has fitted %" PRIu64 " numbers",
+                mx_json_string(mx_json_get(e, "policy")), ctl_number(e, "values"));
+    } else if (strcmp(kind, "shadow") == 0) {
+        say_shadows(f, e);
     } else if (strcmp(kind, "reserve") == 0) {
         fprintf(f, "steps up to %" PRIu64 " may be served", ctl_number(e, "upto"));
     } else if (strcmp(kind, "feedback") == 0) {
@@ -353,7 +404,8 @@ const struct ctl_command ctl_log_commands[] = {
     {"log", "RUN", 1, 1, "Show what has changed a run, and who, when and why.",
      "A line is an entry of the run's journal: its index, the local time, its kind, the step from "
      "which it has effect, the author, what it says and why. Kinds: create, reserve, feedback, "
-     "close, mix, set, stop, exhausted, skip, adopt, withdraw, rewind, fork.",
+     "close, mix, set, stop, exhausted, skip, adopt, withdraw, rewind, fork, fit, "
+     "shadow.",
      "Example: mixctl log demo --kind set --kind skip --kind rewind", log_options, log_run},
     {NULL, NULL, 0, 0, NULL, NULL, NULL, NULL, NULL},
 };

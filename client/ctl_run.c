@@ -12,7 +12,7 @@
 #define REPLAY_TIMEOUT_MS 600000
 
 /* The file's text, malloc'ed and terminated; "-" is stdin. */
-static int read_config(const char *path, char **ret, size_t *ret_n)
+int ctl_read_config(const char *path, char **ret, size_t *ret_n)
 {
     FILE *f = strcmp(path, "-") == 0 ? stdin : fopen(path, "re");
     char *text = malloc(MX_JSON_MAX + 2);
@@ -57,7 +57,7 @@ static int run_create(struct ctl *c)
     if (path == NULL) {
         return ctl_usage("run create needs the run's config: -f FILE");
     }
-    rc = read_config(path, &text, &n);
+    rc = ctl_read_config(path, &text, &n);
     if (rc != CTL_DONE) {
         return rc;
     }
@@ -143,6 +143,13 @@ void ctl_print_run(const mx_json *o)
     (void)printf("frontier  step %s, end %s\n", ctl_member(a, o, "frontier"),
                  ctl_member(b, o, "end_step"));
     (void)printf("mix       version %s\n", ctl_member(a, o, "mix_version"));
+    if ((v = mx_json_get(o, "phase")) != NULL) {
+        char from[CTL_CHARS], next[CTL_CHARS];
+
+        (void)printf("phase     %s (%s) from step %s on, next at %s\n", ctl_member(a, v, "name"),
+                     ctl_member(b, v, "kind"), ctl_member(from, v, "from_step"),
+                     ctl_member(next, v, "next_step"));
+    }
     if ((v = mx_json_get(o, "feedback")) != NULL) {
         (void)printf("feedback  %s steps closed, moved the mix %s steps later\n",
                      ctl_member(a, v, "steps_closed"), ctl_member(b, v, "delay_steps"));

@@ -30,6 +30,7 @@ static void full_free(struct mxc_full *b)
         free(b->samples);
         free(b->tables);
         free(b->starts);
+        free(b->weights);
         free(b);
     }
 }
@@ -40,13 +41,14 @@ void mxc_batch_free(struct mxc_batch *b)
 }
 
 /* A batch with its tables, without tokens. */
-static struct mxc_full *full_new(const struct mxc_fetch *f)
+static struct mxc_full *full_new(const struct mxc_fetch *f, bool weighted)
 {
     struct mxc_full *b = calloc(1, sizeof *b);
     size_t n = f->slots;
 
     if (b == NULL || (b->samples = malloc(n * sizeof *b->samples)) == NULL ||
-        (b->tables = calloc(3 * n + 1, sizeof *b->tables)) == NULL) {
+        (b->tables = calloc(3 * n + 1, sizeof *b->tables)) == NULL ||
+        (weighted && (b->weights = calloc(n, sizeof *b->weights)) == NULL)) {
         full_free(b);
         return NULL;
     }
@@ -60,6 +62,7 @@ static struct mxc_full *full_new(const struct mxc_fetch *f)
         .domains = b->tables,
         .epochs = b->tables + n,
         .start_index = b->tables + 2 * n,
+        .weights = b->weights,
     };
     return b;
 }
@@ -94,6 +97,12 @@ static int check_reply(const struct mxc_range *g, const struct mx_batch_reply *m
             "BATCH reply: %" PRIu32 " slots of %" PRIu32 " tokens of %" PRIu32
             " bytes from token %" PRIu32 " on, in a run of %" PRIu32 " tokens of %" PRIu32 " bytes",
             m->slot_count, m->token_count, m->width, m->token_first, seq_len, f->run->info.width);
+    }
+    if (f->full != NULL &&
+        (f->full->weights != NULL) != ((m->flags & MX_BATCH_WEIGHTS) != 0)) {
+        return mxc_fail(err, MXC_PROTOCOL,
+                        "BATCH reply: step %" PRIu64 " has weights for some of its slots alone",
+                        m->step);
     }
     if (f->full != NULL && f->full->pub.mix_version != m->mix_version) {
         return mxc_fail(err, MXC_PROTOCOL,
@@ -155,6 +164,9 @@ static int take_tables(struct mxc_range *g, const uint8_t *frame, const struct m
         domains[to] = domain;
         epochs[to] = epoch;
         counts[to] += mx_load_u32(frame + at->bounds + 4 * (size_t)i);
+        if (f->full->weights != NULL) {
+            f->full->weights[to] = mx_load_f32(frame + at->weights + 4 * (size_t)i);
+        }
     }
     if (starts_grow(s, m->bound_count) < 0) {
         return mxc_fail(err, MXC_NOMEM, "no memory for %" PRIu32 " document starts",
@@ -277,11 +289,14 @@ static int range_reply(struct mxc_job *job, struct mx_span body, struct mxc_msg 
         return rc;
     }
     if (f->full == NULL) {
-        f->full = full_new(f);
+        f->full = full_new(f, (m.flags & MX_BATCH_WEIGHTS) != 0);
         if (f->full == NULL) {
             return mxc_fail(err, MXC_NOMEM, "no memory for a batch of %" PRIu32 " slots", f->slots);
         }
         f->full->pub.mix_version = m.mix_version;
+    }
+    if ((m.flags & MX_BATCH_EVAL_WANTED) != 0) {
+        f->full->pub.eval_wanted = 1;
     }
     f->run->wait.bytes += n;
     rc = take_tables(g, frame, &m, &at, err);

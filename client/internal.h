@@ -85,6 +85,7 @@ struct mxc_starts {
 /* A batch with what it owns. */
 struct mxc_full {
     struct mxc_batch pub; /* must be first: mxc_batch_free finds the rest by it */
+    float *weights;       /* NULL if the run has none */
     struct mxc_msg *msg;  /* the tokens lie in it, if not NULL */
     void *token_buf;      /* or here */
     uint64_t *samples;
@@ -184,7 +185,10 @@ struct mxc_run {
     struct mxc_run *next;
     struct mxc_run_info info;
     char name[MX_NAME_MAX + 1];
-    char **domains; /* owned, info.domain_count */
+    char **names; /* owned: of the domains, then of each eval set and its members */
+    uint32_t name_count;
+    uint32_t n_eval_sets, eval_sizes[MX_EVAL_SETS_MAX]; /* as the daemon has them; maybe none */
+    struct mxc_eval_set *eval_sets;                     /* owned */
     uint32_t id, rank, world;
     struct mxc_part *parts;    /* owned, info.n_parts */
     uint32_t *slots_per_reply; /* owned, of each part */
@@ -207,6 +211,12 @@ struct mxc_run {
 uint32_t mxc_rank_slots(const struct mxc_run *r, uint32_t batch_size, uint32_t *ret_first);
 /* How many slots of a step to ask for at once. */
 uint32_t mxc_slots_per_reply(const struct mxc_run *r, uint64_t step);
+
+/* ---- report.c ---- */
+
+/* Appends a report's sections, sorted and checked; the writer fails if they don't fit. */
+int mxc_report_encode(const struct mxc_run *r, const struct mxc_report *report,
+                      struct mx_writer *w, struct mxc_error *err);
 
 /* ---- pump.c ---- */
 

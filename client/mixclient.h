@@ -77,6 +77,13 @@ MXC_API int mxc_open(const char *url, const struct mxc_options *options, struct 
  * handed out stay valid until freed. NULL is fine. */
 MXC_API void mxc_close(struct mxc_client *c);
 
+/* What a run's policy is evaluated on: reports name a set and a member by their numbers. */
+struct mxc_eval_set {
+    const char *name;
+    uint32_t member_count;
+    const char *const *members;
+};
+
 /* A run's batches from a step on. */
 struct mxc_part {
     uint64_t from_step;  /* of the first part 0 */
@@ -99,6 +106,8 @@ struct mxc_run_info {
     uint64_t frontier;          /* first step not planned when attached */
     uint32_t domain_count;
     const char *const *domains; /* names; an index into this is "domain" everywhere else */
+    uint32_t eval_set_count;    /* 1 at least: a run that names none has "eval", its domains */
+    const struct mxc_eval_set *eval_sets;
 };
 
 /* Attaches as rank of world (rank < world): this run object takes slots
@@ -126,13 +135,19 @@ struct mxc_batch {
     const uint32_t *start_index; /* [slots + 1]: sample i's document starts are
                                     starts[start_index[i] .. start_index[i + 1]) */
     const uint32_t *starts;      /* token offsets in the sample at which a document begins */
+    const float *weights;        /* [slots]: what each sample's loss counts in the batch's mean, in a
+                                    run whose policy weighs the loss; their mean is expected to be 1.
+                                    NULL in others */
+    int eval_wanted;             /* the run's policy asks for an evaluation after this step, to be
+                                    reported with it */
 };
 
 /* The batch size and length of a step. */
 MXC_API struct mxc_part mxc_part_of(const struct mxc_run *r, uint64_t step);
 /* The next step's batch, from start_step on; its slots and seq_len are those of the step. Steps that
- * an operator has passed over are left out: batch->step says which one it is. Blocks up to the timeout; on MXC_TIMEOUT, BUSY and UNREACHABLE
- * the same step is asked for by the next call. MXC_END after the last step. */
+ * an operator has passed over are left out: batch->step says which one it is. Blocks up to the
+ * timeout; on MXC_TIMEOUT, BUSY and UNREACHABLE the same step is asked for by the next call. MXC_END
+ * after the last step. */
 MXC_API int mxc_next(struct mxc_run *r, struct mxc_batch **ret, struct mxc_error *err);
 /* Any step, without changing where mxc_next is. MXC_SKIPPED if it is passed over. */
 MXC_API int mxc_batch_at(struct mxc_run *r, uint64_t step, struct mxc_batch **ret,
@@ -156,6 +171,54 @@ struct mxc_loss {
  * Errors of earlier posts come out of mxc_flush. MXC_BUSY if 256 posts are undelivered. */
 MXC_API int mxc_feedback(struct mxc_run *r, uint64_t step, const struct mxc_loss *losses, size_t n,
                          struct mxc_error *err);
+
+/* All that a rank can report of a step; every part may be empty. Lists may be in any order, each
+ * thing at most once; what wasn't seen is left out, and never 0. */
+struct mxc_eval_loss {
+    uint32_t set, member; /* indexes into info.eval_sets and its members */
+    uint32_t samples;     /* 0 if not counted */
+    uint64_t tokens;
+    double loss_sum;      /* nats */
+};
+
+struct mxc_reward {
+    uint32_t domain;
+    uint64_t count; /* of what is summed: |advantages|, accuracies, ... */
+    double sum;
+};
+
+struct mxc_score {
+    uint32_t domain;
+    uint64_t sample; /* its number in the domain, as in mxc_batch.samples */
+    double score;
+};
+
+#define MXC_FLAG_NONFINITE_LOSS 1u /* the step's loss was not finite */
+#define MXC_FLAG_STEP_SKIPPED 2u   /* the optimiser skipped the step */
+
+struct mxc_report {
+    const struct mxc_loss *losses;
+    size_t n_losses;
+    const struct mxc_eval_loss *evals;
+    size_t n_evals;
+    const struct mxc_reward *rewards;
+    size_t n_rewards;
+    const struct mxc_score *scores;
+    size_t n_scores;
+    /* Inner products of the gradients of n_grad domains, at most 128: n_grad x n_grad numbers, row
+     * by row, symmetric; lr: the step's learning rate, > 0. */
+    const uint32_t *grad_domains;
+    const double *gram;
+    size_t n_grad;
+    double lr;
+    uint32_t flags; /* MXC_FLAG_ */
+};
+
+/* As mxc_feedback, which is the same with losses alone: one report of a rank and step, all in one
+ * message of at most 256 KiB, some 10,900 losses, rewards and scores together. A matrix that isn't
+ * symmetric, or a number that doesn't exist, is MXC_INVALID at once. */
+MXC_API int mxc_report_post(struct mxc_run *r, uint64_t step, const struct mxc_report *report,
+                            struct mxc_error *err);
 
 /* Outcomes of the run's delivered posts so far. */
 struct mxc_feedback_counts {

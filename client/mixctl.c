@@ -114,6 +114,7 @@ static const struct ctl_command *each_command(bool (*fn)(const struct ctl_comman
     const struct ctl_command *const nouns[] = {
         ctl_ingest_commands, ctl_domain_commands, ctl_run_commands, ctl_mix_commands,
         ctl_batch_commands,  ctl_stats_commands,  ctl_log_commands, ctl_trace_commands,
+        ctl_simulate_commands, ctl_policy_commands,
     };
 
     for (size_t i = 0; i < sizeof nouns / sizeof nouns[0]; i++) {

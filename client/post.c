@@ -110,102 +110,21 @@ void mxc_posts_clear(struct mxc_client *c)
     }
 }
 
-static int entry_cmp(const void *a, const void *b)
-{
-    const struct mx_train_entry *x = a;
-    const struct mx_train_entry *y = b;
-
-    return (x->domain > y->domain) - (x->domain < y->domain);
-}
-
-/* The losses in rising order of domains, malloc'ed. */
-static int sort_losses(const struct mxc_run *r, const struct mxc_loss *losses, size_t n,
-                       struct mx_train_entry **ret, struct mxc_error *err)
-{
-    struct mx_train_entry *e = malloc((n + 1) * sizeof *e);
-
-    if (e == NULL) {
-        return mxc_fail(err, MXC_NOMEM, "no memory for a post of %zu losses", n);
-    }
-    for (size_t i = 0; i < n; i++) {
-        e[i] = (struct mx_train_entry){losses[i].domain, losses[i].samples, losses[i].tokens,
-                                       losses[i].loss_sum};
-    }
-    qsort(e, n, sizeof *e, entry_cmp);
-    for (size_t i = 0; i < n; i++) {
-        if (e[i].domain >= r->info.domain_count || (i > 0 && e[i].domain == e[i - 1].domain)) {
-            int rc = mxc_fail(
-                err, MXC_INVALID, "run %s: a loss of domain %" PRIu32 " %s", r->name, e[i].domain,
-                e[i].domain >= r->info.domain_count ? "that the run hasn't" : "stands twice");
-            free(e);
-            return rc;
-        }
-    }
-    *ret = e;
-    return 0;
-}
-
-/* The request's body. */
-static int encode_post(struct mxc_post *p, uint64_t step, const struct mx_train_entry *e, size_t n,
-                       struct mxc_error *err)
-{
-    const struct mxc_run *r = p->run;
-    size_t room = 64 + n * MX_TRAIN_ENTRY_BYTES;
-    struct mx_feedback_request m = {.step = step, .run = r->id, .rank = r->rank, .world = r->world};
-    struct mx_writer w;
-
-    if (r->versions[step % MX_CLIENT_INFLIGHT_MAX].step == step) {
-        m.mix_version = r->versions[step % MX_CLIENT_INFLIGHT_MAX].version;
-    }
-    p->body = malloc(room);
-    if (p->body == NULL) {
-        return mxc_fail(err, MXC_NOMEM, "no memory for a post of %zu losses", n);
-    }
-    mx_writer_init(&w, p->body, room);
-    mx_feedback_request_encode(&w, &m);
-    mx_train_encode(&w, e, n);
-    MX_REQUIRE(!w.failed);
-    p->n = mx_writer_len(&w);
-    return 0;
-}
-
-int mxc_feedback(struct mxc_run *r, uint64_t step, const struct mxc_loss *losses, size_t n,
-                 struct mxc_error *err)
+/* The request's body as it is put together: owned by the post once it is whole. */
+static int start_post(struct mxc_run *r, struct mx_span body, struct mxc_error *err)
 {
     struct mxc_client *c = r->client;
-    struct mx_train_entry *e = NULL;
-    struct mxc_post *p;
+    struct mxc_post *p = calloc(1, sizeof *p);
     uint32_t at = 0;
-    int rc;
 
-    (void)mxc_pump(c, mxc_now_ns());
-    if (step > MX_STEP_MAX || n > MX_DOMAINS_MAX) {
-        return mxc_fail(err, MXC_INVALID,
-                        "run %s: feedback of step %" PRIu64 " with %zu losses is "
-                        "out of range",
-                        r->name, step, n);
+    if (p == NULL || (p->body = malloc(body.n)) == NULL) {
+        free(p);
+        return mxc_fail(err, MXC_NOMEM, "no memory for a post of %zu bytes", body.n);
     }
-    if (c->n_posts == MX_CLIENT_POSTS_MAX) {
-        return mxc_fail(err, MXC_BUSY, "run %s: %u posts are undelivered", r->name,
-                        MX_CLIENT_POSTS_MAX);
-    }
-    rc = sort_losses(r, losses, n, &e, err);
-    if (rc < 0) {
-        return rc;
-    }
-    p = calloc(1, sizeof *p);
-    if (p == NULL) {
-        free(e);
-        return mxc_fail(err, MXC_NOMEM, "no memory for a post");
-    }
+    memcpy(p->body, body.p, body.n);
+    p->n = body.n;
     p->client = c;
     p->run = r;
-    rc = encode_post(p, step, e, n, err);
-    free(e);
-    if (rc < 0) {
-        free(p);
-        return rc;
-    }
     p->job.ops = &post_ops;
     p->job.retries = &r->wait.retries;
     p->order = ++c->posts_made;
@@ -219,6 +138,60 @@ int mxc_feedback(struct mxc_run *r, uint64_t step, const struct mxc_loss *losses
     mxc_job_start(&p->job, mxc_now_ns());
     (void)mxc_pump(c, mxc_now_ns());
     return 0;
+}
+
+int mxc_report_post(struct mxc_run *r, uint64_t step, const struct mxc_report *report,
+                    struct mxc_error *err)
+{
+    struct mxc_client *c = r->client;
+    struct mx_feedback_request m = {.step = step, .run = r->id, .rank = r->rank, .world = r->world,
+                                    .flags = report->flags};
+    uint8_t *body;
+    struct mx_writer w;
+    int rc;
+
+    (void)mxc_pump(c, mxc_now_ns());
+    if (step > MX_STEP_MAX) {
+        return mxc_fail(err, MXC_INVALID, "run %s: feedback of step %" PRIu64 " is out of range",
+                        r->name, step);
+    }
+    if (c->n_posts == MX_CLIENT_POSTS_MAX) {
+        return mxc_fail(err, MXC_BUSY, "run %s: %u posts are undelivered", r->name,
+                        MX_CLIENT_POSTS_MAX);
+    }
+    if (r->versions[step % MX_CLIENT_INFLIGHT_MAX].step == step) {
+        m.mix_version = r->versions[step % MX_CLIENT_INFLIGHT_MAX].version;
+    }
+    body = malloc(MX_REQUEST_MAX - MX_HEADER_BYTES);
+    if (body == NULL) {
+        return mxc_fail(err, MXC_NOMEM, "no memory for a post");
+    }
+    mx_writer_init(&w, body, MX_REQUEST_MAX - MX_HEADER_BYTES);
+    mx_feedback_request_encode(&w, &m);
+    rc = mxc_report_encode(r, report, &w, err);
+    if (rc == 0 && w.failed) {
+        rc = mxc_fail(err, MXC_INVALID,
+                      "run %s: a report of %zu losses, %zu evaluations, %zu rewards, %zu scores "
+                      "and %zu gradients is larger than a message, %u bytes",
+                      r->name, report->n_losses, report->n_evals, report->n_rewards,
+                      report->n_scores, report->n_grad, MX_REQUEST_MAX);
+    }
+    rc = rc < 0 ? rc : start_post(r, (struct mx_span){body, mx_writer_len(&w)}, err);
+    free(body);
+    return rc;
+}
+
+int mxc_feedback(struct mxc_run *r, uint64_t step, const struct mxc_loss *losses, size_t n,
+                 struct mxc_error *err)
+{
+    struct mxc_report report = {.losses = losses, .n_losses = n};
+
+    if (n > MX_DOMAINS_MAX) {
+        return mxc_fail(err, MXC_INVALID,
+                        "run %s: feedback of step %" PRIu64 " with %zu losses is out of range",
+                        r->name, step, n);
+    }
+    return mxc_report_post(r, step, &report, err);
 }
 
 void mxc_feedback_get_counts(struct mxc_run *r, struct mxc_feedback_counts *ret)

@@ -20,26 +20,25 @@ static int take_names(struct mxc_run *r, uint32_t *count, struct mx_span names,
     uint32_t before = *count;
 
     mx_reader_init(&in, names.p, names.n);
-    while (mx_reader_left(&in) > 0 && *count < r->info.domain_count) {
+    while (mx_reader_left(&in) > 0 && *count < r->name_count) {
         struct mx_span name = mx_read_str(&in, MX_NAME_MAX);
 
         if (in.failed || name.n == 0 || memchr(name.p, 0, name.n) != NULL) {
             return mxc_fail(err, MXC_PROTOCOL,
-                            "ATTACH reply: the name of domain %" PRIu32
-                            " is cut short, empty or too long",
+                            "ATTACH reply: name %" PRIu32 " is cut short, empty or too long",
                             *count);
         }
-        r->domains[*count] = strndup((const char *)name.p, name.n);
-        if (r->domains[*count] == NULL) {
+        r->names[*count] = strndup((const char *)name.p, name.n);
+        if (r->names[*count] == NULL) {
             return mxc_fail(err, MXC_NOMEM, "no memory for the names of domains");
         }
         ++*count;
     }
-    if (!mx_reader_done(&in) || (*count == before && *count < r->info.domain_count)) {
+    if (!mx_reader_done(&in) || (*count == before && *count < r->name_count)) {
         return mxc_fail(err, MXC_PROTOCOL,
-                        "ATTACH reply: %" PRIu32 " names from domain %" PRIu32 " on of %" PRIu32
+                        "ATTACH reply: %" PRIu32 " names from name %" PRIu32 " on of %" PRIu32
                         ", then %zu bytes more",
-                        *count - before, before, r->info.domain_count, mx_reader_left(&in));
+                        *count - before, before, r->name_count, mx_reader_left(&in));
     }
     return 0;
 }
@@ -84,6 +83,53 @@ static int check_slots(const struct mxc_run *r, struct mxc_error *err)
     return 0;
 }
 
+/* The sizes of the evaluation sets, before the names; *names is what lies behind them. */
+static int take_eval_sizes(struct mxc_run *r, const struct mx_attach_reply *m,
+                           struct mx_span *names, struct mxc_error *err)
+{
+    uint64_t total = m->domain_count, members = 0;
+    struct mx_reader in;
+
+    mx_reader_init(&in, names->p, names->n);
+    for (uint32_t i = 0; i < m->eval_set_count && i < MX_EVAL_SETS_MAX; i++) {
+        r->eval_sizes[i] = mx_read_u32(&in);
+        members += r->eval_sizes[i];
+        total += 1 + (uint64_t)r->eval_sizes[i];
+    }
+    if (in.failed || m->eval_set_count > MX_EVAL_SETS_MAX || members > MX_EVAL_MEMBERS_MAX ||
+        total != m->name_count) {
+        return mxc_fail(err, MXC_PROTOCOL,
+                        "ATTACH reply: %" PRIu32 " names of %" PRIu32 " domains and %" PRIu32
+                        " eval sets with %" PRIu64 " members",
+                        m->name_count, m->domain_count, m->eval_set_count, members);
+    }
+    r->n_eval_sets = m->eval_set_count;
+    *names = mx_read_rest(&in);
+    return 0;
+}
+
+/* What the names behind the domains' mean, once all are there. A run that has named no set has one:
+ * its domains. */
+static int make_eval_sets(struct mxc_run *r, struct mxc_error *err)
+{
+    const char *const *names = (const char *const *)r->names;
+    uint32_t n = r->n_eval_sets > 0 ? r->n_eval_sets : 1, at = r->info.domain_count;
+
+    r->eval_sets = calloc(n, sizeof *r->eval_sets);
+    if (r->eval_sets == NULL) {
+        return mxc_fail(err, MXC_NOMEM, "no memory for eval sets");
+    }
+    r->eval_sets[0] = (struct mxc_eval_set){"eval", r->info.domain_count, names};
+    for (uint32_t i = 0; i < r->n_eval_sets; i++) {
+        r->eval_sets[i] = (struct mxc_eval_set){names[at], r->eval_sizes[i], names + at + 1};
+        at += 1 + r->eval_sizes[i];
+    }
+    r->info.domains = names;
+    r->info.eval_set_count = n;
+    r->info.eval_sets = r->eval_sets;
+    return 0;
+}
+
 /* What the first page says of the run. */
 static int take_info(struct mxc_run *r, const struct mx_attach_reply *m, struct mxc_error *err)
 {
@@ -114,10 +160,11 @@ static int take_info(struct mxc_run *r, const struct mx_attach_reply *m, struct 
     if (rc < 0) {
         return rc;
     }
-    r->domains = calloc(m->domain_count, sizeof *r->domains);
-    if (r->domains == NULL) {
+    r->names = calloc(m->name_count, sizeof *r->names);
+    if (r->names == NULL) {
         return mxc_fail(err, MXC_NOMEM, "no memory for the names of domains");
     }
+    r->name_count = m->name_count;
     return 0;
 }
 
@@ -128,7 +175,7 @@ static int attach_page(struct mxc_run *r, uint32_t *count, int64_t deadline, str
     struct mx_attach_reply m;
     struct mx_attach_request q = {.rank = r->rank,
                                   .world = r->world,
-                                  .domain_first = *count,
+                                  .name_first = *count,
                                   .run = {(const uint8_t *)r->name, strlen(r->name)}};
     struct mx_writer w;
     struct mx_span reply, names = {NULL, 0};
@@ -147,18 +194,22 @@ static int attach_page(struct mxc_run *r, uint32_t *count, int64_t deadline, str
     if (mx_attach_reply_decode(reply.p, reply.n, &m, &e) < 0 ||
         mx_parts_check(&m, &names, &e) < 0) {
         rc = mxc_fail_proto(err, &e);
-    } else if (r->domains == NULL) {
-        rc = take_info(r, &m, err);
-    } else if (m.run != r->id || m.domain_count != r->info.domain_count) {
+    } else if (r->names != NULL && (m.run != r->id || m.domain_count != r->info.domain_count ||
+                                    m.name_count != r->name_count)) {
         rc = mxc_fail(err, MXC_PROTOCOL,
                       "ATTACH reply: run %" PRIu32 " of %" PRIu32 " domains was run %" PRIu32
                       " of %" PRIu32 " before",
                       m.run, m.domain_count, r->id, r->info.domain_count);
+    } else {
+        rc = take_eval_sizes(r, &m, &names, err);
     }
-    if (rc == 0 && m.domain_first != *count) {
+    if (rc == 0 && r->names == NULL) {
+        rc = take_info(r, &m, err);
+    }
+    if (rc == 0 && m.name_first != *count) {
         rc = mxc_fail(err, MXC_PROTOCOL,
-                      "ATTACH reply: names from domain %" PRIu32 " on, not from %" PRIu32,
-                      m.domain_first, *count);
+                      "ATTACH reply: names from name %" PRIu32 " on, not from %" PRIu32,
+                      m.name_first, *count);
     }
     rc = rc < 0 ? rc : take_names(r, count, names, err);
     mxc_msg_free(msg);
@@ -167,10 +218,11 @@ static int attach_page(struct mxc_run *r, uint32_t *count, int64_t deadline, str
 
 static void run_free(struct mxc_run *r)
 {
-    for (uint32_t i = 0; r->domains != NULL && i < r->info.domain_count; i++) {
-        free(r->domains[i]);
+    for (uint32_t i = 0; i < r->name_count; i++) {
+        free(r->names[i]);
     }
-    free(r->domains);
+    free(r->names);
+    free(r->eval_sets);
     free(r->parts);
     free(r->slots_per_reply);
     free(r);
@@ -209,12 +261,12 @@ int mxc_attach(struct mxc_client *c, const char *run, uint32_t rank, uint32_t wo
     r->info.name = r->name;
     do {
         rc = attach_page(r, &count, deadline, err);
-    } while (rc == 0 && count < r->info.domain_count);
+    } while (rc == 0 && count < r->name_count);
+    rc = rc < 0 ? rc : make_eval_sets(r, err);
     if (rc < 0) {
         run_free(r);
         return rc;
     }
-    r->info.domains = (const char *const *)r->domains;
     for (unsigned i = 0; i < MX_CLIENT_INFLIGHT_MAX; i++) {
         r->versions[i].step = UINT64_MAX;
     }

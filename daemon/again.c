@@ -6,6 +6,7 @@
 #include "daemon/core/feedback.h"
 #include "daemon/daemon.h"
 #include "daemon/entry.h"
+#include "daemon/report.h"
 #include "store/catalog.h"
 
 #include <inttypes.h>
@@ -18,53 +19,165 @@ struct again {
     struct mx_req *req;
     bool late;
     uint64_t step, floor; /* entries before `floor` are of a branch that was left */
-    uint32_t rank, world, n; /* losses kept */
-    struct mx_loss *losses;
+    uint32_t rank, world;
+    struct mx_report report; /* as the core would have kept it */
     /* the answer */
     enum mx_feedback_outcome outcome;
     uint64_t entry;
     struct mx_divergence how;
-    char text[256];
+    char text[MX_TEXT_MAX];
 };
 
-static double mean_of(const struct mx_loss *l)
+/* Whether two values, NAN for none, are further apart than the run allows. scale: of the numbers
+ * that they stand among. */
+static bool apart(const struct again *a, double was, double now, double scale)
 {
-    return l->loss_sum / (double)l->tokens;
-}
-
-/* Whether two means of a domain, NAN for none, are further apart than the run allows. */
-static bool apart(const struct again *a, double was, double now)
-{
-    double largest = fmax(fabs(was), fabs(now));
-
     if (isnan(was) || isnan(now)) {
         return isnan(was) != isnan(now);
     }
-    return fabs(was - now) > a->h->conf.divergence * largest;
+    return fabs(was - now) > a->h->conf.divergence * fmax(scale, fmax(fabs(was), fabs(now)));
 }
 
-/* Both lists rise by domain. */
-static void compare(struct again *a, const struct mx_entry *e)
+/* Whether they differ; the first that do are told: a part ("loss") of something ("domain ") with a
+ * name. */
+static bool differ(struct again *a, const char *part, const char *of, const char *name, double was,
+                   double now, double scale)
+{
+    if (!apart(a, was, now, scale)) {
+        return false;
+    }
+    a->outcome = MX_FEEDBACK_DIVERGED;
+    a->how = (struct mx_divergence){a->step, a->rank, part, name, was, now};
+    (void)snprintf(a->text, sizeof a->text, "this rank has reported step %" PRIu64 " before (entry %"
+                   PRIu64 ") with another %s for %s%s: %g then, %g now; nothing changed", a->step,
+                   a->entry, part, of, name, was, now);
+    return true;
+}
+
+static const char *domain_name(const struct again *a, uint32_t domain)
+{
+    return a->h->conf.domains[domain].name;
+}
+
+/* The lists rise by domain, so that they are walked side by side. */
+static bool losses_differ(struct again *a, const struct mx_entry *x, const struct mx_entry *y)
 {
     uint32_t i = 0, j = 0;
 
-    while (i < e->n || j < a->n) {
-        uint32_t was_domain = i < e->n ? e->losses[i].domain : UINT32_MAX;
-        uint32_t now_domain = j < a->n ? a->losses[j].domain : UINT32_MAX;
+    while (i < x->n || j < y->n) {
+        uint32_t was_domain = i < x->n ? x->losses[i].domain : UINT32_MAX;
+        uint32_t now_domain = j < y->n ? y->losses[j].domain : UINT32_MAX;
         uint32_t domain = was_domain < now_domain ? was_domain : now_domain;
-        double was = was_domain == domain ? mean_of(&e->losses[i++]) : NAN;
-        double now = now_domain == domain ? mean_of(&a->losses[j++]) : NAN;
+        const struct mx_loss *was = was_domain == domain ? &x->losses[i++] : NULL;
+        const struct mx_loss *now = now_domain == domain ? &y->losses[j++] : NULL;
 
-        if (apart(a, was, now)) {
-            a->outcome = MX_FEEDBACK_DIVERGED;
-            a->how = (struct mx_divergence){a->step, a->rank, domain, was, now};
-            (void)snprintf(a->text, sizeof a->text, "this rank has reported step %" PRIu64
-                           " before (entry %" PRIu64 ") with another loss for domain %s: %g then, "
-                           "%g now; nothing changed", a->step, a->entry,
-                           a->h->conf.domains[domain].name, was, now);
-            return;
+        if (differ(a, "loss", "domain ", domain_name(a, domain),
+                   was != NULL ? was->loss_sum / (double)was->tokens : NAN,
+                   now != NULL ? now->loss_sum / (double)now->tokens : NAN, 0)) {
+            return true;
         }
     }
+    return false;
+}
+
+static uint64_t eval_key(const struct mx_eval_loss *l)
+{
+    return (uint64_t)l->set << 32 | l->member;
+}
+
+static bool evals_differ(struct again *a, const struct mx_entry *x, const struct mx_entry *y)
+{
+    uint32_t i = 0, j = 0;
+
+    while (i < x->n_evals || j < y->n_evals) {
+        uint64_t was_key = i < x->n_evals ? eval_key(&x->evals[i]) : UINT64_MAX;
+        uint64_t now_key = j < y->n_evals ? eval_key(&y->evals[j]) : UINT64_MAX;
+        uint64_t key = was_key < now_key ? was_key : now_key;
+        const struct mx_eval_loss *was = was_key == key ? &x->evals[i++] : NULL;
+        const struct mx_eval_loss *now = now_key == key ? &y->evals[j++] : NULL;
+        const char *name = a->h->conf.eval_sets[key >> 32].members[(uint32_t)key];
+
+        if (differ(a, "evaluation loss", "member ", name,
+                   was != NULL ? was->loss_sum / (double)was->tokens : NAN,
+                   now != NULL ? now->loss_sum / (double)now->tokens : NAN, 0)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static bool rewards_differ(struct again *a, const struct mx_entry *x, const struct mx_entry *y)
+{
+    uint32_t i = 0, j = 0;
+
+    while (i < x->n_rewards || j < y->n_rewards) {
+        uint32_t was_domain = i < x->n_rewards ? x->rewards[i].domain : UINT32_MAX;
+        uint32_t now_domain = j < y->n_rewards ? y->rewards[j].domain : UINT32_MAX;
+        uint32_t domain = was_domain < now_domain ? was_domain : now_domain;
+        const struct mx_reward *was = was_domain == domain ? &x->rewards[i++] : NULL;
+        const struct mx_reward *now = now_domain == domain ? &y->rewards[j++] : NULL;
+
+        if (differ(a, "reward", "domain ", domain_name(a, domain),
+                   was != NULL ? was->sum / (double)was->count : NAN,
+                   now != NULL ? now->sum / (double)now->count : NAN, 0)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Products of directions that have little to do with each other are noise: what counts is how far
+ * they are apart beside the largest. */
+static bool grads_differ(struct again *a, const struct mx_entry *x, const struct mx_entry *y)
+{
+    size_t n = (size_t)x->n_gram * (x->n_gram + 1) / 2;
+    double scale = 0;
+
+    if (x->n_gram != y->n_gram ||
+        memcmp(x->gram_domains, y->gram_domains, x->n_gram * sizeof *x->gram_domains) != 0) {
+        return differ(a, "number of gradients", "", "all domains", x->n_gram,
+                      x->n_gram != y->n_gram ? (double)y->n_gram : (double)NAN, 0);
+    }
+    for (size_t i = 0; i < n; i++) {
+        scale = fmax(scale, fabs(x->gram[i]));
+    }
+    for (uint32_t i = 0; i < x->n_gram; i++) {
+        for (uint32_t j = i; j < x->n_gram; j++) {
+            size_t at = (size_t)i * x->n_gram - (size_t)i * (i + 1) / 2 + j;
+
+            if (differ(a, "product of gradients", "domain ", domain_name(a, x->gram_domains[i]),
+                       x->gram[at], y->gram[at], scale)) {
+                return true;
+            }
+        }
+    }
+    return n > 0 && differ(a, "learning rate", "", "the gradients", x->lr, y->lr, 0);
+}
+
+static bool scores_differ(struct again *a, const struct mx_entry *x, const struct mx_entry *y)
+{
+    if (x->n_scores != y->n_scores) {
+        return differ(a, "number of scores", "", "all domains", x->n_scores, y->n_scores, 0);
+    }
+    for (uint32_t i = 0; i < x->n_scores; i++) {
+        const struct mx_score *was = &x->scores[i], *now = &y->scores[i];
+        bool same = was->domain == now->domain && was->sample == now->sample;
+
+        if (differ(a, "score", "domain ", domain_name(a, was->domain), was->score,
+                   same ? now->score : NAN, 0)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static void compare(struct again *a, const struct mx_entry *e)
+{
+    const struct mx_entry *now = &a->report.entry;
+
+    (void)(losses_differ(a, e, now) || evals_differ(a, e, now) || rewards_differ(a, e, now) ||
+           grads_differ(a, e, now) || scores_differ(a, e, now) ||
+           differ(a, "set of flags", "", "the step", e->flags, now->flags, 0));
 }
 
 static int entry_cb(void *arg, uint64_t index, struct mx_span bytes)
@@ -124,49 +237,76 @@ static void again_done(uv_work_t *work, int status)
         h->diverged++;
         h->divergence = a->how;
         mx_log(MX_LOG_WARN, "feedback.diverged", "run=%s step=%" PRIu64 " rank=%" PRIu32
-               " domain=%s was=%g now=%g", h->conf.name, a->step, a->rank,
-               h->conf.domains[a->how.domain].name, a->how.was, a->how.now);
+               " part=\"%s\" of=\"%s\" was=%g now=%g", h->conf.name, a->step, a->rank, a->how.part,
+               a->how.name, a->how.was, a->how.now);
     }
     mx_serve_feedback_done(h, a->req, a->outcome == MX_FEEDBACK_LATE ? 0 : a->entry, a->outcome, 0,
                            a->text);
-    free(a->losses);
+    mx_report_clear(&a->report);
     free(a);
 }
 
-/* The request's losses as the core would have kept them. */
-static int take_losses(struct again *a)
+/* What the core would have kept of a report: the same in place. */
+static void clean(const struct mx_host *h, struct mx_report *r)
 {
-    struct mx_loss_bounds bounds = {.loss_max = a->h->conf.loss_max};
+    uint32_t row;
+    double bad;
+    uint64_t step = r->entry.step;
+    struct mx_loss_bounds bounds = {h->conf.loss_max,
+                                    (uint64_t)mx_plan_part_of(&h->plan, step).batch *
+                                        mx_host_seq_len(h, step)};
+    struct mx_loss *losses = r->rooms.losses;
+    struct mx_eval_loss *evals = r->rooms.evals;
+    struct mx_reward *rewards = r->rooms.rewards;
+    struct mx_entry *e = &r->entry;
+    uint32_t n = 0;
+
+    for (uint32_t i = 0; i < e->n; i++) {
+        if (mx_loss_ok(&losses[i], &bounds)) {
+            losses[n++] = losses[i];
+        }
+    }
+    e->n = n;
+    n = 0;
+    for (uint32_t i = 0; i < e->n_evals; i++) {
+        if (mx_eval_ok(&evals[i], h->conf.loss_max)) {
+            evals[n++] = evals[i];
+        }
+    }
+    e->n_evals = n;
+    n = 0;
+    for (uint32_t i = 0; i < e->n_rewards; i++) {
+        if (mx_reward_ok(&rewards[i])) {
+            rewards[n++] = rewards[i];
+        }
+    }
+    e->n_rewards = n;
+    if (e->n_gram > 0 && !mx_gram_ok(e->gram, e->n_gram, e->lr, &row, &bad)) {
+        e->n_gram = 0;
+    }
+    for (n = 0; n < e->n_scores && isfinite(e->scores[n].score); n++) {
+    }
+    e->n_scores = n == e->n_scores ? n : 0;
+}
+
+static int take_report(struct again *a)
+{
     struct mx_feedback_request m;
-    struct mx_span entries;
-    struct mx_loss *all;
     struct mx_err err;
-    uint32_t first;
-    size_t n;
+    int rc;
 
     /* It was decoded before it came to the core. */
     MX_REQUIRE(mx_feedback_request_decode(a->req->frame + MX_HEADER_BYTES,
                                           a->req->n - MX_HEADER_BYTES, &m, &err) == 0);
-    MX_REQUIRE(mx_train_decode(m.sections, &entries, &n, &err) == 0);
-    bounds.tokens_max = (uint64_t)mx_plan_part_of(&a->h->plan, m.step).batch *
-                        mx_host_seq_len(a->h, m.step);
-    a->step = m.step;
-    a->rank = m.rank;
-    a->world = m.world;
-    all = malloc((n + 1) * sizeof *all);
-    a->losses = malloc((n + 1) * sizeof *a->losses);
-    if (all == NULL || a->losses == NULL) {
-        free(all);
-        return -1;
+    rc = mx_report_decode(&m, &a->report, &err);
+    MX_REQUIRE(rc == 0 || rc == MX_ENOMEM);
+    if (rc == 0) {
+        a->step = m.step;
+        a->rank = m.rank;
+        a->world = m.world;
+        clean(a->h, &a->report);
     }
-    for (size_t i = 0; i < n; i++) {
-        struct mx_train_entry x;
-        mx_train_get(entries, i, &x);
-        all[i] = (struct mx_loss){x.domain, x.samples, x.tokens, x.loss_sum};
-    }
-    a->n = mx_loss_clean(all, (uint32_t)n, &bounds, a->losses, &first);
-    free(all);
-    return 0;
+    return rc;
 }
 
 void mx_again_check(struct mx_host *h, struct mx_req *req, bool late)
@@ -179,11 +319,8 @@ void mx_again_check(struct mx_host *h, struct mx_req *req, bool late)
         a->late = late;
         a->work.data = a;
     }
-    if (a == NULL || take_losses(a) < 0) {
-        if (a != NULL) {
-            free(a->losses);
-            free(a);
-        }
+    if (a == NULL || take_report(a) < 0) {
+        free(a);
         mx_serve_refuse(h->d, h, req, MX_STATUS_BUSY, 1000, "no memory for a feedback");
         return;
     }

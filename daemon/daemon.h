@@ -17,6 +17,10 @@
 
 struct mx_http;
 struct mx_fills;
+struct mx_why_mix;
+
+/* Parts that a report can have. */
+#define MX_REPORT_PARTS 5u
 
 /* What dashboards see of a trainer: the last rank-and-world that asked or reported. */
 struct mx_trainer {
@@ -28,11 +32,12 @@ struct mx_trainer {
 
 #define MX_TRAINERS_MAX 1024u
 
-/* A report that was posted again, with other losses. */
+/* A report that was posted again, with other values. */
 struct mx_divergence {
     uint64_t step;
-    uint32_t rank, domain;
-    double was, now; /* mean losses */
+    uint32_t rank;
+    const char *part, *name; /* "train", ...; the domain or member of it that differs */
+    double was, now;         /* means, or what the part has; NAN for none */
 };
 
 /* A run in memory. */
@@ -49,6 +54,7 @@ struct mx_host {
     struct mx_plan_spec plan;            /* likewise */
     uint32_t *takes_below;               /* what plan points to, if the run has parts */
     struct mx_run *core;
+    bool draft;                          /* for a forecast: the loop doesn't know it */
     struct mx_ground *ground;            /* what fillers and look-ups read now */
     uint64_t plan_changes;               /* of the core, that the ground is as of */
     bool frozen;                         /* a rewind is being made */
@@ -67,6 +73,10 @@ struct mx_host {
     uint64_t batches, samples, bytes, hits, misses;
     uint64_t diverged;                   /* reports posted again with other losses */
     struct mx_divergence divergence;     /* the last of them */
+    uint64_t quarantined[MX_REPORT_PARTS];      /* reports with values left out, by the first part that
+                                            had one: mx_policy_part */
+    struct mx_why_mix *why;              /* the newest mix as read last, or NULL; ops_policy.c */
+    uint64_t why_version;
     uint8_t *low;                        /* k: that the domain runs out soon has been said */
     struct mx_trainer *trainers;         /* MX_TRAINERS_MAX */
     uint32_t n_trainers;
@@ -107,6 +117,7 @@ struct mx_daemon {
     uint32_t n_hosts;
     uint32_t next_run;                   /* id of the next run */
     struct mx_tasks *tasks;
+    struct mx_works *works;
     struct mx_logs *logs;
     bool lagging;                        /* a run has yet to take a change of a domain */
     struct adoption *adoptions;          /* that go from run to run: ops_change.c */
@@ -137,9 +148,17 @@ int mx_host_create(struct mx_daemon *d, struct mx_req *req, const char *config, 
  * author, why). As mx_host_create. */
 int mx_host_fork(struct mx_host *source, struct mx_req *req, const char *name,
                  const struct mx_entry *from, struct mx_err *err) MX_MUST_CHECK;
+/* A host for a forecast, put together from its config as by mx_host_create, but served to nobody and
+ * unknown to the loop: opened, used and freed by any one thread. name as there. NULL if memory is
+ * out. */
+struct mx_host *mx_host_draft(struct mx_daemon *d, const char *config, size_t n, const char *name);
+int mx_host_draft_open(struct mx_host *h, struct mx_err *err) MX_MUST_CHECK;
+void mx_host_draft_free(struct mx_host *h);
 /* A core of the run's own kind in fresh memory, to fold its journal into once more. NULL if memory
  * is out. */
 struct mx_run *mx_host_blank_core(const struct mx_host *h);
+/* Whether the run's policy weighs the loss: weights come with its batches. */
+bool mx_host_weighted(const struct mx_host *h);
 /* What applying an entry to a core of this run came to, as an error's text. */
 int mx_host_applied(const struct mx_host *h, struct mx_run *run, const struct mx_entry *e,
                     enum mx_applied applied, struct mx_err *err) MX_MUST_CHECK;
@@ -218,6 +237,10 @@ int mx_sync_adopt(struct mx_host *h, uint32_t domain, bool now, const struct mx_
  * has `grown` samples in all. */
 int mx_sync_spares(struct mx_host *h, uint32_t domain, const struct mx_range *ranges, uint32_t n,
                    uint64_t grown, struct mx_err *err) MX_MUST_CHECK;
+/* The samples that were withdrawn from a run's domain so far, malloc'ed, and the last withdrawal's
+ * serial: 0 for none. */
+int mx_sync_withdrawn(struct mx_host *h, uint32_t domain, struct mx_range **ret, uint32_t *ret_n,
+                      uint32_t *ret_serial, struct mx_err *err) MX_MUST_CHECK;
 /* Refuses a new run that can't do without what has been withdrawn from its domains. */
 int mx_sync_check_new(struct mx_host *h, struct mx_err *err) MX_MUST_CHECK;
 /* Whether all runs that use a domain have taken its withdrawals up to a serial, or can't be served
@@ -240,6 +263,15 @@ void mx_rewind_still(struct mx_host *h);
 /* ---- again.c: reports that were posted before ---- */
 /* Answers DUPLICATE, DIVERGED or LATE by what the journal holds; takes req over. */
 void mx_again_check(struct mx_host *h, struct mx_req *req, bool late);
+
+/* ---- ops_policy.c: what a run's policy does and why ---- */
+/* Adds members to the object open in w; docs/protocol.md lists them. */
+void mx_policy_detail(struct mx_host *h, struct mx_jsonw *w);
+/* Frees what was read for it. */
+void mx_policy_forget(struct mx_host *h);
+/* An APPEND that leaves out values of a report is counted. */
+void mx_policy_quarantined(struct mx_host *h, const struct mx_effect *fx);
+const char *mx_policy_part(unsigned part); /* "train", ...; part < MX_REPORT_PARTS */
 
 /* ---- stats.c, metrics.c, page.c: what dashboards see; malloc'ed, NULL if memory is out ---- */
 char *mx_stats_daemon(struct mx_daemon *d, size_t *ret_n);

@@ -15,7 +15,7 @@
 /* An entry decoded, with the memory that its pointers point into. */
 struct mx_entry_box {
     struct mx_entry entry;
-    void *memory[2];
+    void *memory[6];
 };
 
 /* Malloc'ed bytes of an entry of a run of k domains; NULL if memory is out. */
@@ -32,10 +32,12 @@ bool mx_entry_makes_mix(enum mx_entry_kind kind);
  * step. */
 uint64_t mx_mix_order(uint64_t step, bool set);
 
-/* The mix of an entry as the catalog indexes it: version, the entry's index, k shares. */
-uint8_t *mx_mix_encode(const struct mx_entry *e, uint32_t k, size_t *ret_n);
-int mx_mix_decode(struct mx_span bytes, uint32_t k, uint64_t *ret_version, uint64_t *ret_index,
-                  uint64_t *ret_shares, struct mx_err *err) MX_MUST_CHECK;
+/* The mix of an entry as the catalog indexes it: version, the entry's index, its shares: k, or 2 k
+ * with the weights of the loss. */
+uint8_t *mx_mix_encode(const struct mx_entry *e, size_t *ret_n);
+/* n_shares: how many are wanted, k or 2 k; of a mix that has 2 k the first k can be had. */
+int mx_mix_decode(struct mx_span bytes, uint32_t k, uint32_t n_shares, uint64_t *ret_version,
+                  uint64_t *ret_index, uint64_t *ret_shares, struct mx_err *err) MX_MUST_CHECK;
 
 /* In the place of a step: the record that names the step of the snapshot made last (u64). */
 #define MX_SNAPSHOT_LAST UINT64_MAX

@@ -100,14 +100,31 @@ static void remove_fill(struct mx_fills *t, struct mx_fill *f)
     mx_fill_free(f);
 }
 
+/* Whether trainers are asked to evaluate after a step, as of now. */
+static bool eval_wanted(struct mx_host *h, uint64_t step)
+{
+    uint64_t steps[64];
+    uint32_t n = mx_run_requests(h->core, steps, 64);
+
+    while (n > 0 && steps[n - 1] != step) {
+        n--;
+    }
+    return n > 0;
+}
+
 static void send_batch(struct mx_host *h, struct mx_req *req, struct mx_reply *reply)
 {
     struct mx_daemon *d = h->d;
     uint8_t *p = mx_reply_data(reply);
+    uint32_t flags = mx_load_u32(p + MX_BATCH_FLAGS_AT) & ~MX_BATCH_EVAL_WANTED;
     uint64_t us = (uv_hrtime() - req->since_ns) / 1000;
     unsigned bucket = us == 0 ? 0 : 64 - (unsigned)__builtin_clzll(us);
 
     mx_store_u64(p + 16, req->id);
+    if (eval_wanted(h, mx_load_u64(p + MX_HEADER_BYTES))) {
+        flags |= MX_BATCH_EVAL_WANTED;
+    }
+    mx_store_u32(p + MX_BATCH_FLAGS_AT, flags);
     h->batches++;
     h->samples += mx_load_u32(p + MX_HEADER_BYTES + 24);
     h->bytes += mx_reply_size(reply);
@@ -407,6 +424,7 @@ static bool same_plan(const struct mx_fill *f, const struct mx_step *at)
     uint32_t k = f->host->conf.k;
 
     return f->mix_version != 0 && f->ground == f->host->ground &&
+           (f->mix_version == at->mix_version || !mx_host_weighted(f->host)) &&
            memcmp(f->cursors, at->cursors, k * sizeof *f->cursors) == 0 &&
            memcmp(f->prefix, at->prefix, (k + 1) * sizeof *f->prefix) == 0;
 }

@@ -62,6 +62,48 @@ static int replay(struct mx_fill *f, struct mx_err *err)
     return rc;
 }
 
+/* ---- weights of the loss ---- */
+
+/* Of each domain: its share of the loss over its share of the samples, scaled so that the mean over
+ * a batch is expected to be 1 also where a domain with a share of the loss is never drawn. */
+static int loss_weights(const struct mx_fill *f, float **ret, struct mx_err *err)
+{
+    const struct mx_host *h = f->host;
+    uint32_t k = h->conf.k;
+    uint64_t *shares = malloc(2 * (size_t)k * sizeof *shares), version = 0, drawn = 0;
+    float *weights = malloc(k * sizeof *weights);
+    int rc;
+
+    if (shares == NULL || weights == NULL) {
+        free(shares);
+        free(weights);
+        return mx_fail(err, MX_ENOMEM, "no memory for the weights of %" PRIu32 " domains", k);
+    }
+    rc = mx_replay_loss(h->d->catalog, h->id, h->conf.name, f->ground, f->step, &version, shares,
+                        err);
+    if (rc == 0 && version != f->work_version) {
+        rc = mx_fail(err, MX_EBUSY, "run %s: step %" PRIu64 " has got another mix", h->conf.name,
+                     f->step);
+    }
+    for (uint32_t i = 0; rc == 0 && i < k; i++) {
+        drawn += shares[i] > 0 ? shares[k + i] : 0;
+    }
+    for (uint32_t i = 0; rc == 0 && i < k; i++) {
+        double part = drawn > 0 ? (double)shares[k + i] / (double)drawn
+                                : (double)shares[i] / (double)MX_SHARE_ONE;
+
+        weights[i] = shares[i] > 0
+                         ? (float)(part * (double)MX_SHARE_ONE / (double)shares[i]) : 0;
+    }
+    free(shares);
+    if (rc < 0) {
+        free(weights);
+        return rc;
+    }
+    *ret = weights;
+    return 0;
+}
+
 /* ---- the reply ---- */
 
 /* What is being put together: the slots that fit, where their tokens lie, where documents start. */
@@ -73,6 +115,8 @@ struct making {
     uint32_t *bounds;          /* document starts in each */
     uint32_t *starts;
     size_t n_starts, cap;
+    bool weighted;
+    float *weights;            /* of the loss, by domain; if weighted */
     struct mx_batch_layout at;
 };
 
@@ -143,7 +187,8 @@ static int gather_slots(struct making *m, struct mx_err *err)
         int rc = add_starts(m, i, err);
 
         if (rc == 0) {
-            mx_batch_layout(i + 1, (uint32_t)m->n_starts, m->tokens, h->width, &m->at);
+            mx_batch_layout(i + 1, (uint32_t)m->n_starts, m->tokens, h->width, m->weighted,
+                            &m->at);
         }
         if (rc == MX_EFULL || (rc == 0 && m->at.bytes > MX_REPLY_MAX)) {
             m->n_starts = before;
@@ -175,7 +220,7 @@ static int gather_part(struct making *m, struct mx_err *err)
             return rc;
         }
         if (rc == 0) {
-            mx_batch_layout(1, (uint32_t)m->n_starts, m->tokens, h->width, &m->at);
+            mx_batch_layout(1, (uint32_t)m->n_starts, m->tokens, h->width, m->weighted, &m->at);
             if (m->at.bytes <= MX_REPLY_MAX) {
                 return 0;
             }
@@ -192,6 +237,7 @@ static void write_tables(const struct making *m, uint8_t *p)
         .slot_first = f->first, .slot_count = m->n, .token_first = f->token_first,
         .token_count = m->tokens, .width = f->host->width, .bound_count = (uint32_t)m->n_starts,
         .tokens_at = (uint32_t)m->at.tokens, .batch_size = m->batch, .seq_len = m->seq_len,
+        .flags = m->weighted ? MX_BATCH_WEIGHTS : 0, .weights_at = (uint32_t)m->at.weights,
     };
     struct mx_writer w;
 
@@ -205,6 +251,9 @@ static void write_tables(const struct making *m, uint8_t *p)
         mx_store_u32(p + m->at.domains + 4 * (size_t)i, m->items[i].domain);
         mx_store_u32(p + m->at.epochs + 4 * (size_t)i, m->items[i].epoch);
         mx_store_u32(p + m->at.bounds + 4 * (size_t)i, m->bounds[i]);
+        if (m->weighted) {
+            mx_store_f32(p + m->at.weights + 4 * (size_t)i, m->weights[m->items[i].domain]);
+        }
     }
     for (size_t i = 0; i < m->n_starts; i++) {
         mx_store_u32(p + m->at.starts + 4 * i, m->starts[i]);
@@ -261,9 +310,11 @@ static int make_reply(struct making *m, struct mx_err *err)
 static int make(struct mx_fill *f, struct mx_err *err)
 {
     struct mx_host *h = f->host;
-    struct making m = {.f = f, .n = f->count, .seq_len = mx_host_seq_len(h, f->step),
+    struct making m = {.f = f, .n = f->count, .weighted = mx_host_weighted(h),
+                       .seq_len = mx_host_seq_len(h, f->step),
                        .batch = mx_plan_part_of(&h->plan, f->step).batch};
-    size_t fit = (MX_REPLY_MAX - MX_BATCH_FIXED_BYTES) / (20 + (size_t)m.seq_len * h->width);
+    size_t slot = (m.weighted ? 24u : 20u) + (size_t)m.seq_len * h->width;
+    size_t fit = (MX_REPLY_MAX - MX_BATCH_FIXED_BYTES) / slot;
     int rc = 0;
 
     if (m.n > fit) {
@@ -277,6 +328,9 @@ static int make(struct mx_fill *f, struct mx_err *err)
     if (m.items == NULL || m.bounds == NULL || m.starts == NULL) {
         rc = mx_fail(err, MX_ENOMEM, "no memory for %" PRIu32 " slots", m.n);
     }
+    if (rc == 0 && m.weighted) {
+        rc = loss_weights(f, &m.weights, err);
+    }
     if (rc == 0) {
         mx_plan_items(&f->ground->plan, f->step, f->cursors, f->prefix, f->first, m.n, m.items);
         if (f->token_first == 0 && fit > 0) {
@@ -289,12 +343,13 @@ static int make(struct mx_fill *f, struct mx_err *err)
         rc = gather_part(&m, err);
     }
     if (rc == 0) {
-        mx_batch_layout(m.n, (uint32_t)m.n_starts, m.tokens, h->width, &m.at);
+        mx_batch_layout(m.n, (uint32_t)m.n_starts, m.tokens, h->width, m.weighted, &m.at);
         rc = make_reply(&m, err);
     }
     free(m.items);
     free(m.bounds);
     free(m.starts);
+    free(m.weights);
     return rc;
 }
 

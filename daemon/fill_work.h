@@ -7,9 +7,6 @@
 
 #include "daemon/daemon.h"
 
-/* Where a batch reply's mix version stands, from the frame's start. */
-#define MX_BATCH_VERSION_AT (MX_HEADER_BYTES + 8u)
-
 enum mx_fill_state { MX_FILL_FILLING, MX_FILL_READY, MX_FILL_TAKEN };
 
 struct mx_fill {

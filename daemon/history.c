@@ -270,6 +270,7 @@ static struct mx_entry entry_of(const struct history *x, struct mx_run_view *v)
     mx_run_view(x->core, v);
     return (struct mx_entry){
         .step = x->step, .words = x->words, .n_words = x->n_words, .shares = v->shares,
+        .n_shares = v->n_shares,
         .mix_version = v->versions + 1, .source = x->h->id,
         .author = x->author, .author_len = (uint32_t)strlen(x->author),
         .why = x->why, .why_len = (uint32_t)strlen(x->why),

@@ -63,6 +63,7 @@ static void free_host(struct mx_host *h)
     for (uint32_t i = 0; i < h->n_retired; i++) {
         free_view(h->retired[i]);
     }
+    mx_policy_forget(h);
     mx_ground_give(h->ground);
     free(h->retired);
     mx_run_record_clear(&h->record);
@@ -80,8 +81,10 @@ static void free_host(struct mx_host *h)
 
 /* The slots under which a domain takes over others' in a batch: those up to its share, rounded up
  * as sampling may do; 1e-9: what rounding can add. 0: no limit. */
-static uint32_t takes_below(double most, uint32_t batch)
+static uint32_t takes_below(const struct mx_limit *limit, uint32_t batch)
 {
+    double most = isnan(limit->pin) ? limit->ceiling : limit->pin;
+
     return most < 1 ? (uint32_t)ceil(most * (double)batch - 1e-9) + 1 : 0;
 }
 
@@ -90,16 +93,19 @@ static int plan_domain(struct mx_host *h, uint32_t i, struct mx_err *err)
 {
     const struct mx_runconf_domain *c = &h->conf.domains[i];
     const struct mx_view *v = h->views[i];
-    double most = isnan(c->limit.pin) ? c->limit.ceiling : c->limit.pin, budget;
+    double budget;
     struct mx_plan_domain *p = &h->plan_domains[i];
 
     *p = (struct mx_plan_domain){.samples = v->samples, .budget = MX_NO_BUDGET,
                                  .chunk = mx_plan_chunk(&h->plan, v->chunk),
                                  .window = (uint32_t)h->conf.window,
                                  .on_exhausted = c->on_exhausted, .max_epochs = c->max_epochs};
-    p->takes_below = takes_below(most, h->plan.batch);
+    p->takes_below = takes_below(mx_runconf_limit(&h->conf, 0, i), h->plan.batch);
     for (uint32_t j = 0; j < h->plan.n_parts; j++) {
-        h->takes_below[(size_t)j * h->conf.k + i] = takes_below(most, h->plan.parts[j].batch);
+        const struct mx_plan_part *part = &h->plan.parts[j];
+
+        h->takes_below[(size_t)j * h->conf.k + i] =
+            takes_below(mx_runconf_limit(&h->conf, part->from_step, i), part->batch);
     }
     if (c->max_epochs > 0) {
         budget = floor(c->max_epochs * (double)v->samples);
@@ -176,6 +182,11 @@ static int open_domains(struct mx_host *h, bool fresh, struct mx_err *err)
     return 0;
 }
 
+bool mx_host_weighted(const struct mx_host *h)
+{
+    return h->conf.mixers[0].guards.apply == MX_APPLY_LOSS;
+}
+
 uint32_t mx_host_seq_len(const struct mx_host *h, uint64_t step)
 {
     return mx_plan_part_of(&h->plan, step).length * (uint32_t)h->conf.unit;
@@ -184,7 +195,8 @@ uint32_t mx_host_seq_len(const struct mx_host *h, uint64_t step)
 uint32_t mx_host_slots_per_reply(const struct mx_host *h, uint64_t step)
 {
     uint64_t seq_len = mx_host_seq_len(h, step);
-    uint64_t slot = 20 + seq_len * h->width + 4 * (1 + seq_len / 64);
+    uint64_t slot = (mx_host_weighted(h) ? 24u : 20u) + seq_len * h->width +
+                    4 * (1 + seq_len / 64);
     uint64_t n = (MX_REPLY_MAX - MX_BATCH_FIXED_BYTES - 8) / slot;
 
     return n == 0 ? 1 : (uint32_t)n;
@@ -203,19 +215,12 @@ struct mx_run *mx_host_blank_core(const struct mx_host *h)
     uint32_t k = h->conf.k;
     double *prior = calloc(k, sizeof *prior);
     struct mx_limit *limits = calloc(k, sizeof *limits);
-    struct mx_run_config c = {
-        .plan = h->plan, .seq_len = (uint32_t)h->conf.unit,
-        .max_ahead = (uint32_t)h->conf.max_ahead,
-        .reserve_steps = (uint32_t)h->conf.reserve_steps,
-        .snapshot_steps = (uint32_t)h->conf.snapshot_steps, .lead = (uint32_t)h->conf.lead,
-        .end_step = h->conf.end_steps, .lag = (uint32_t)h->conf.lag, .quorum = h->conf.quorum,
-        .feedback_timeout_ms = h->conf.timeout_s > 0 ? h->conf.timeout_s * 1000 : UINT64_MAX,
-        .loss_max = h->conf.loss_max, .prior = prior, .limits = limits, .policy = h->conf.policy,
-        .params = h->conf.params,
-    };
+    struct mx_run_config c = mx_runconf_core(&h->conf, &h->plan);
     void *memory = malloc(mx_run_size(&c));
     struct mx_run *run = NULL;
 
+    c.prior = prior;
+    c.limits = limits;
     if (prior != NULL && limits != NULL && memory != NULL) {
         fill_prior(h, prior);
         for (uint32_t i = 0; i < k; i++) {
@@ -311,6 +316,16 @@ void mx_host_refresh(struct mx_host *h)
     }
 }
 
+/* What a forecast needs nothing of: feedback to wait for, time to make mixes durable in, reports of
+ * what shadows would do. */
+static void loosen(struct mx_runconf *c)
+{
+    c->lag = 0;
+    c->lead = 0;
+    c->reserve_steps = 1024;
+    c->snapshot_steps = 1u << 20;
+}
+
 /* From h->record (id, name, config, and for an old run its domains) to a run that can go. */
 static int open_host(struct mx_host *h, bool fresh, const char *config_name, struct mx_err *err)
 {
@@ -323,6 +338,9 @@ static int open_host(struct mx_host *h, bool fresh, const char *config_name, str
     }
     (void)snprintf(h->record.name, sizeof h->record.name, "%s", h->conf.name);
     h->held_tail = &h->held;
+    if (h->draft) {
+        loosen(&h->conf);
+    }
     if (fresh) {
         h->record.k = k;
         h->record.domains = calloc(k, sizeof *h->record.domains);
@@ -643,7 +661,7 @@ int mx_host_create(struct mx_daemon *d, struct mx_req *req, const char *config, 
     rc = join(d, h, req, &first, err);
     if (rc == 0) {
         mx_log(MX_LOG_INFO, "run.create", "run=%s id=%" PRIu32 " policy=%s domains=%" PRIu32,
-               h->conf.name, h->id, h->conf.policy->name, h->conf.k);
+               h->conf.name, h->id, h->conf.mixers[0].policy.ops->name, h->conf.k);
     }
     return rc;
 }
@@ -685,4 +703,27 @@ int mx_host_fork(struct mx_host *source, struct mx_req *req, const char *name,
                h->conf.name, h->id, source->conf.name, from->step);
     }
     return rc;
+}
+
+/* ---- drafts ---- */
+
+struct mx_host *mx_host_draft(struct mx_daemon *d, const char *config, size_t n, const char *name)
+{
+    struct mx_host *h = blank_host(d, config, n);
+
+    if (h != NULL) {
+        h->draft = true;
+        (void)snprintf(h->record.name, sizeof h->record.name, "%s", name != NULL ? name : "");
+    }
+    return h;
+}
+
+int mx_host_draft_open(struct mx_host *h, struct mx_err *err)
+{
+    return open_host(h, true, "config", err);
+}
+
+void mx_host_draft_free(struct mx_host *h)
+{
+    free_host(h);
 }

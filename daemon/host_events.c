@@ -7,6 +7,7 @@
 #include "daemon/entry.h"
 #include "daemon/fill.h"
 #include "daemon/ops.h"
+#include "daemon/work.h"
 #include "store/files.h"
 
 #include <inttypes.h>
@@ -24,6 +25,7 @@ struct mx_host_job {
     size_t n;
     uint64_t index;
     uint32_t quarantined, bad_domain;
+    const char *bad_part;
     double bad_value;
 };
 
@@ -146,20 +148,43 @@ static void job_failed(struct mx_host_job *j, const struct mx_err *err)
     }
 }
 
+/* What was left out of a report. */
+static void tell_quarantined(const struct mx_host_job *j, char *text, size_t n)
+{
+    const struct mx_runconf *c = &j->host->conf;
+    uint32_t at = j->bad_domain, set = 0;
+
+    if (strcmp(j->bad_part, "eval") == 0) {
+        for (; at >= c->eval_sizes[set]; set++) { /* counted over all sets */
+            at -= c->eval_sizes[set];
+        }
+        (void)snprintf(text, n, "%" PRIu32 " values left out, of eval: member %s of eval set %s has "
+                       "%g, not finite or out of range", j->quarantined,
+                       c->eval_sets[set].members[at], c->eval_sets[set].name, j->bad_value);
+    } else if (strcmp(j->bad_part, "grad") == 0) {
+        (void)snprintf(text, n, "%" PRIu32 " values left out, of grad: the matrix or its learning "
+                       "rate is not finite or out of range (domain %s has %g), so none of it is "
+                       "used", j->quarantined, c->domains[at].name, j->bad_value);
+    } else {
+        (void)snprintf(text, n, "%" PRIu32 " values left out, of %s: domain %s has %g, not finite "
+                       "or out of range%s", j->quarantined, j->bad_part, c->domains[at].name,
+                       j->bad_value,
+                       strcmp(j->bad_part, "scores") == 0 ? ", so none of them is kept" : "");
+    }
+}
+
 /* A report that is durable. One that crossed with another of its rank is a repeat all the same. */
 static void answer_feedback(struct mx_host_job *j, bool counted)
 {
     struct mx_host *h = j->host;
-    char text[256] = "";
+    char text[512] = "";
 
     if (!counted) {
         mx_again_check(h, j->req, false);
         return;
     }
     if (j->quarantined > 0) {
-        (void)snprintf(text, sizeof text, "%" PRIu32 " of the losses left out: domain %s has %g, "
-                       "not finite or out of range", j->quarantined,
-                       h->conf.domains[j->bad_domain].name, j->bad_value);
+        tell_quarantined(j, text, sizeof text);
     }
     mx_serve_feedback_done(h, j->req, j->index, MX_FEEDBACK_ACCEPTED, j->quarantined, text);
 }
@@ -242,7 +267,8 @@ static void add_indexes(struct mx_host_job *j, const struct mx_entry *e, size_t 
     j->job.n_puts = (uint32_t)(put - j->job.puts);
 }
 
-/* A run's state as a snapshot, and that it is the last one. False if memory is out. */
+/* A run's state as a snapshot, and that it is the last one. False if memory is out, or if the state
+ * is larger than a snapshot may be: a commit that can't be would stop the journal of all runs. */
 static bool add_state(const struct mx_host *h, struct mx_host_job *j, const struct mx_run *run)
 {
     struct mx_put *put = &j->job.puts[j->job.n_puts];
@@ -256,7 +282,9 @@ static bool add_state(const struct mx_host *h, struct mx_host_job *j, const stru
     n = mx_run_save(run, words, n, &step);
     j->state = mx_words_encode(words, n, &bytes_n);
     free(words);
-    if (j->state == NULL) {
+    if (j->state == NULL || bytes_n > MX_SNAPSHOT_MAX) {
+        free(j->state);
+        j->state = NULL;
         return false;
     }
     mx_store_u64(j->number, step);
@@ -295,7 +323,7 @@ int mx_host_append(struct mx_host *h, const struct mx_entry *e, struct mx_req *r
     size_t mix_n = 0;
 
     if (j == NULL || (j->bytes = mx_entry_encode(e, k, &j->n)) == NULL ||
-        (mx_entry_makes_mix(e->kind) && (j->mix = mx_mix_encode(e, k, &mix_n)) == NULL)) {
+        (mx_entry_makes_mix(e->kind) && (j->mix = mx_mix_encode(e, &mix_n)) == NULL)) {
         if (j != NULL) {
             free_job(j);
         }
@@ -306,8 +334,10 @@ int mx_host_append(struct mx_host *h, const struct mx_entry *e, struct mx_req *r
     j->kind = e->kind;
     j->index = e->index;
     if (fx != NULL) {
+        mx_policy_quarantined(h, fx);
         j->quarantined = fx->quarantined;
         j->bad_domain = fx->bad_domain;
+        j->bad_part = fx->bad_part;
         j->bad_value = fx->bad_value;
     }
     if (record != NULL) {
@@ -332,7 +362,9 @@ static void snapshot(struct mx_host *h)
 
     if (j == NULL || !add_state(h, j, h->core)) {
         free(j);
-        mx_log(MX_LOG_WARN, "run.snapshot", "run=%s error=\"out of memory\"", h->conf.name);
+        mx_log(MX_LOG_WARN, "run.snapshot",
+               "run=%s error=\"no memory for it, or it is over %u bytes\"", h->conf.name,
+               MX_SNAPSHOT_MAX);
         return; /* it costs a longer replay, nothing else */
     }
     j->host = h;
@@ -386,6 +418,7 @@ static void one_effect(struct mx_host *h, const struct mx_effect *fx)
         break;
     case MX_FX_DROP: mx_fills_drop(h, fx->step); break;
     case MX_FX_SNAPSHOT: snapshot(h); break;
+    case MX_FX_WORK: mx_works_start(h->d->works, h, (uint32_t)fx->u[0], fx->handle); break;
     case MX_FX_ARM:
         (void)uv_timer_start(&h->timer, arm_cb, fx->at_ms > now ? fx->at_ms - now : 0, 0);
         break;
@@ -396,7 +429,7 @@ static void one_effect(struct mx_host *h, const struct mx_effect *fx)
  * present state. */
 static bool comes_first(const struct mx_effect *fx)
 {
-    return fx->kind == MX_FX_APPEND || fx->kind == MX_FX_SNAPSHOT;
+    return fx->kind == MX_FX_APPEND || fx->kind == MX_FX_SNAPSHOT || fx->kind == MX_FX_WORK;
 }
 
 void mx_host_effects(struct mx_host *h, const struct mx_effects *fx)

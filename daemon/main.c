@@ -7,6 +7,7 @@
 #include "daemon/fill.h"
 #include "daemon/http.h"
 #include "daemon/task.h"
+#include "daemon/work.h"
 #include "daemon/watch.h"
 
 #include <argp.h>
@@ -184,6 +185,7 @@ static void stop(struct mx_daemon *d, const char *why, int code)
     mx_logs_look(d, true);
     mx_ops_withdrawn(d);
     mx_tasks_stop(d->tasks);
+    mx_works_stop(d->works);
     mx_net_stop(d->net);
     if (d->http != NULL) {
         mx_http_stop(d->http);
@@ -287,8 +289,9 @@ static int start_threads(struct mx_daemon *d, struct mx_err *err)
         return mx_fail(err, MX_ENOMEM, "no memory for replies");
     }
     d->tasks = mx_tasks_new(&d->inbox);
+    d->works = mx_works_new(&d->inbox);
     d->logs = mx_logs_new(d);
-    if (d->tasks == NULL || d->logs == NULL) {
+    if (d->tasks == NULL || d->works == NULL || d->logs == NULL) {
         return mx_fail(err, MX_ENOMEM, "no memory for tasks");
     }
     return mx_fills_new(d, &d->fills, err);

@@ -3,6 +3,7 @@
  * Names follow its conventions: unit suffixes, _total for counters. Label values come from run and
  * domain names, whose alphabet needs no escaping. */
 #include "daemon/daemon.h"
+#include "daemon/explain.h"
 #include "daemon/fill.h"
 
 #include <inttypes.h>
@@ -99,6 +100,25 @@ static void write_daemon(FILE *f, struct mx_daemon *d)
     write_latency(f, d);
 }
 
+static double policy_value(struct mx_host *h, const struct mx_run_view *v, unsigned which)
+{
+    const struct mx_mixer_conf *c = mx_run_mixer(h->core, 0);
+    struct mx_mixer_counts n = mx_mixer_counts(mx_run_mixer_state(h->core, 0));
+    uint32_t k = h->conf.k;
+    const uint64_t *told = v->n_shares > k && v->mix_version > 0 ? v->shares + k : v->shares;
+
+    switch (which) {
+    case 0: return mx_explain_kl(told, c->policy.prior, k);
+    case 1: return mx_explain_effective(told, k);
+    case 2: return (double)n.updates;
+    case 3: return (double)n.clipped;
+    case 4: return (double)n.filled;
+    case 5: return (double)n.stale;
+    case 6: return (double)n.broken;
+    default: return v->working;
+    }
+}
+
 static double run_value(struct mx_host *h, const struct mx_run_view *v, unsigned which)
 {
     switch (which) {
@@ -112,7 +132,8 @@ static double run_value(struct mx_host *h, const struct mx_run_view *v, unsigned
     case 7: return h->hits + h->misses > 0 ? (double)h->misses : 0;
     case 8: return h->n_held;
     case 9: return (double)h->diverged;
-    default: return v->branch;
+    case 10: return v->branch;
+    default: return policy_value(h, v, which - 11);
     }
 }
 
@@ -131,6 +152,14 @@ static const struct {
     {"mixd_run_feedback_diverged_total", "counter",
      "Reports that were posted again with other losses."},
     {"mixd_run_branch", "gauge", "Times that the run was rewound."},
+    {"mixd_run_prior_divergence_nats", "gauge", "KL divergence of the mix in force to the prior."},
+    {"mixd_run_effective_domains", "gauge", "Exponential of the entropy of the mix in force."},
+    {"mixd_run_policy_updates_total", "counter", "Steps that the policy has learned from."},
+    {"mixd_run_policy_clipped_total", "counter", "Losses that were clipped for the policy."},
+    {"mixd_run_policy_filled_total", "counter", "Values filled in for domains that a step lacked."},
+    {"mixd_run_policy_stale_total", "counter", "Steps not shown to the policy, being stale."},
+    {"mixd_run_policy_broken_total", "counter", "Weights of the policy that were refused."},
+    {"mixd_run_policy_working", "gauge", "1 while the policy waits for a long computation."},
 };
 
 static double domain_value(struct mx_host *h, const struct mx_run_view *v, uint32_t i,
@@ -169,8 +198,11 @@ static void write_runs(FILE *f, struct mx_daemon *d)
             struct mx_host *h = d->hosts[i];
             if (h->failed[0] == '\0') {
                 mx_run_view(h->core, &v);
-                (void)fprintf(f, "%s{run=\"%s\"} %.17g\n", run_metrics[m].name, h->conf.name,
-                              run_value(h, &v, m));
+                double x = run_value(h, &v, m);
+                if (isfinite(x)) {
+                    (void)fprintf(f, "%s{run=\"%s\"} %.17g\n", run_metrics[m].name, h->conf.name,
+                                  x);
+                }
             }
         }
     }
@@ -193,6 +225,19 @@ static void write_runs(FILE *f, struct mx_daemon *d)
     }
 }
 
+static void write_parts(FILE *f, struct mx_daemon *d)
+{
+    head(f, "mixd_run_feedback_quarantined_reports_total", "counter",
+         "Reports with values left out since the daemon started, by the first part that had one.");
+    for (uint32_t i = 0; i < d->n_hosts; i++) {
+        for (unsigned p = 0; p < MX_REPORT_PARTS && d->hosts[i]->failed[0] == '\0'; p++) {
+            (void)fprintf(f, "mixd_run_feedback_quarantined_reports_total{run=\"%s\",part=\"%s\"} %"
+                          PRIu64 "\n", d->hosts[i]->conf.name, mx_policy_part(p),
+                          d->hosts[i]->quarantined[p]);
+        }
+    }
+}
+
 char *mx_metrics(struct mx_daemon *d, size_t *ret_n)
 {
     char *text = NULL;
@@ -203,6 +248,7 @@ char *mx_metrics(struct mx_daemon *d, size_t *ret_n)
     }
     write_daemon(f, d);
     write_runs(f, d);
+    write_parts(f, d);
     if (fclose(f) != 0) {
         free(text);
         return NULL;

@@ -151,7 +151,9 @@ int mx_op_info(const struct mx_op *op, struct mx_err *err)
     X("step.show", step_show)                                                                     \
     X("where", where)                                                                             \
     X("mix.show", mix_show)                                                                       \
-    X("mix.set", mix_set)
+    X("mix.set", mix_set)                                                                         \
+    X("policy.show", policy_show)                                                                 \
+    X("plan", plan)
 
 static const struct {
     const char *name;
@@ -206,6 +208,8 @@ void mx_ops_entry_done(struct mx_host *h, struct mx_req *req, const struct mx_en
     case MX_ENTRY_CLOSE:
     case MX_ENTRY_MIX:
     case MX_ENTRY_EXHAUSTED:
+    case MX_ENTRY_FIT:
+    case MX_ENTRY_SHADOW:
     case MX_ENTRY_WITHDRAW: break;
     }
     MX_UNREACHABLE("an entry that nobody waits for has someone waiting");

@@ -4,6 +4,7 @@
 
 #include "daemon/daemon.h"
 #include "daemon/task.h"
+#include "daemon/why.h"
 #include "proto/json.h"
 
 #define MX_ANSWER_MAX (64u << 20) /* of one JSON text; the wire's own limit comes on top */
@@ -38,6 +39,8 @@ int mx_op_step_show(const struct mx_op *op, struct mx_err *err);
 int mx_op_where(const struct mx_op *op, struct mx_err *err);
 int mx_op_mix_show(const struct mx_op *op, struct mx_err *err);
 int mx_op_mix_set(const struct mx_op *op, struct mx_err *err);
+int mx_op_policy_show(const struct mx_op *op, struct mx_err *err);
+int mx_op_plan(const struct mx_op *op, struct mx_err *err);
 
 /* The answers to operations whose entry e is durable and applied. */
 void mx_op_set_done(struct mx_host *h, struct mx_req *req, const struct mx_entry *e);
@@ -51,7 +54,8 @@ void mx_op_send_summary(struct mx_host *h, struct mx_req *req);
 void mx_op_adopt_refused(struct mx_daemon *d, const struct mx_req *req);
 
 /* ---- helpers ---- */
-const char *mx_cause_name(enum mx_mix_cause cause);
+/* Where what made a run's mixes is read; the ground must be held. */
+struct mx_why_source mx_op_whence(const struct mx_host *h, const struct mx_ground *ground);
 /* "FILE:BYTE" into its parts. */
 int mx_op_origin(const char *text, char *ret_path, size_t n, uint64_t *ret_byte,
                  struct mx_err *err) MX_MUST_CHECK;

@@ -2,6 +2,7 @@
  * See ops.c. Reads the journal on a task's thread; the run isn't asked. */
 #include "daemon/entry.h"
 #include "daemon/ops.h"
+#include "daemon/why.h"
 #include "store/catalog.h"
 
 #include <inttypes.h>
@@ -12,6 +13,10 @@
 #define WAIT_MAX_MS 30000u
 /* Domains that an entry is written with: one of more is told without them. */
 #define LISTED_MAX 500u
+/* Likewise in each shadow's mix. */
+#define SHADOWED_MAX 64u
+/* Values of a part of a report, beside its losses. */
+#define PART_LISTED_MAX 100u
 
 struct source {
     uint32_t id;
@@ -26,6 +31,10 @@ struct reading {
     uint64_t from, limit, given, next_index, first, last;
     uint64_t until_ms; /* monotonic; 0: doesn't wait */
     struct source source; /* of a fork */
+    struct mx_ground *ground; /* taken */
+    struct mx_why_source whence;
+    struct mx_why_entry mix;   /* an entry that is to be explained */
+    struct mx_why_mix *why;    /* of the entry being written, or NULL */
     struct mx_jsonw w;
     int rc;
     struct mx_err err;
@@ -92,12 +101,89 @@ static const char *domain_name(const struct mx_host *h, const struct mx_entry *e
     return e->domain < h->conf.k ? h->conf.domains[e->domain].name : "?";
 }
 
-static const char *const causes[] = {"none",     "create", "feedback",
-                                     "operator", "rewind", "fork"};
-
-const char *mx_cause_name(enum mx_mix_cause cause)
+/* The other parts of a report, as far as they are short: matrices and scores are counted. */
+static void write_parts(struct mx_jsonw *w, const struct mx_host *h, const struct mx_entry *e)
 {
-    return (size_t)cause < sizeof causes / sizeof causes[0] ? causes[cause] : "unknown";
+    mx_jsonw_u64(w, "gradient_domains", e->n_gram);
+    mx_jsonw_u64(w, "score_count", e->n_scores);
+    mx_jsonw_u64(w, "eval_count", e->n_evals);
+    mx_jsonw_array(w, "evals");
+    for (uint32_t i = 0; i < e->n_evals && i < PART_LISTED_MAX; i++) {
+        const struct mx_eval_loss *l = &e->evals[i];
+        const struct mx_runconf_evals *set = l->set < h->conf.n_eval_sets
+                                                 ? &h->conf.eval_sets[l->set] : NULL;
+
+        mx_jsonw_object(w, NULL);
+        mx_jsonw_string(w, "set", set != NULL ? set->name : "?");
+        mx_jsonw_string(w, "member", set != NULL && l->member < set->m ? set->members[l->member]
+                                                                       : "?");
+        mx_jsonw_u64(w, "tokens", l->tokens);
+        mx_jsonw_double(w, "loss_sum", l->loss_sum);
+        mx_jsonw_end_object(w);
+    }
+    mx_jsonw_end_array(w);
+    mx_jsonw_u64(w, "reward_count", e->n_rewards);
+    mx_jsonw_array(w, "rewards");
+    for (uint32_t i = 0; i < e->n_rewards && i < PART_LISTED_MAX; i++) {
+        const struct mx_reward *r = &e->rewards[i];
+
+        mx_jsonw_object(w, NULL);
+        mx_jsonw_string(w, "domain", r->domain < h->conf.k ? h->conf.domains[r->domain].name : "?");
+        mx_jsonw_u64(w, "count", r->count);
+        mx_jsonw_double(w, "sum", r->sum);
+        mx_jsonw_end_object(w);
+    }
+    mx_jsonw_end_array(w);
+}
+
+/* A mix by policy or schedule, with all that it comes from. */
+static void write_mix(struct reading *x, const struct mx_entry *e)
+{
+    struct mx_jsonw *w = &x->w;
+
+    mx_jsonw_string(w, "cause", mx_cause_name(e->cause));
+    mx_jsonw_u64(w, "cause_step", e->cause_step);
+    mx_explain_phase(w, &x->h->conf, e->phase);
+    write_shares(w, x->h, e);
+    if (x->why != NULL) {
+        mx_why_write(w, &x->whence, e, x->why);
+    }
+}
+
+/* The result of a long computation: which policy's, and how much of it. */
+static void write_fit(struct reading *x, const struct mx_entry *e)
+{
+    const struct mx_runconf *c = &x->h->conf;
+
+    mx_jsonw_string(&x->w, "label", e->domain < c->n_mixers ? c->policies[e->domain].label : "?");
+    mx_jsonw_string(&x->w, "policy",
+                    e->domain < c->n_mixers ? c->mixers[e->domain].policy.ops->name : "?");
+    mx_jsonw_u64(&x->w, "values", e->n_values);
+}
+
+/* What the shadows would do. */
+static void write_shadows(struct reading *x, const struct mx_entry *e)
+{
+    const struct mx_runconf *c = &x->h->conf;
+    struct mx_jsonw *w = &x->w;
+
+    mx_jsonw_array(w, "shadows");
+    for (uint32_t i = 0; i < e->n && i + 1 < c->n_mixers; i++) {
+        struct mx_why y = {.conf = c, .prior = x->whence.prior,
+                           .shares = e->shares + (size_t)i * c->k, .n_shares = c->k,
+                           .weights = e->weights != NULL ? e->weights + (size_t)i * c->k : NULL,
+                           .single = true};
+
+        mx_jsonw_object(w, NULL);
+        mx_jsonw_string(w, "label", c->policies[i + 1].label);
+        mx_jsonw_string(w, "policy", c->mixers[i + 1].policy.ops->name);
+        if (c->k <= SHADOWED_MAX) {
+            mx_explain_shares(w, "shares", c, y.shares);
+        }
+        mx_explain_mix(w, &y, SHADOWED_MAX);
+        mx_jsonw_end_object(w);
+    }
+    mx_jsonw_end_array(w);
 }
 
 static void write_body(struct reading *x, const struct mx_entry *e)
@@ -109,12 +195,13 @@ static void write_body(struct reading *x, const struct mx_entry *e)
     switch (e->kind) {
     case MX_ENTRY_CREATE: write_shares(w, h, e); break;
     case MX_ENTRY_RESERVE: write_reserve(w, e); break;
-    case MX_ENTRY_FEEDBACK: write_losses(w, h, e); break;
-    case MX_ENTRY_MIX:
-        mx_jsonw_string(w, "cause", mx_cause_name(e->cause));
-        mx_jsonw_u64(w, "cause_step", e->cause_step);
-        write_shares(w, h, e);
+    case MX_ENTRY_FEEDBACK:
+        write_losses(w, h, e);
+        write_parts(w, h, e);
         break;
+    case MX_ENTRY_MIX: write_mix(x, e); break;
+    case MX_ENTRY_FIT: write_fit(x, e); break;
+    case MX_ENTRY_SHADOW: write_shadows(x, e); break;
     case MX_ENTRY_SET: write_set(w, h, e); break;
     case MX_ENTRY_EXHAUSTED:
         mx_jsonw_string(w, "domain", domain_name(h, e));
@@ -172,6 +259,16 @@ static void write_entry(struct reading *x, const struct mx_entry *e)
 
 /* ---- reading ---- */
 
+/* What was before a mix can't be looked up inside this reading: it ends here, and goes on behind
+ * the mix. */
+static int keep_mix(struct reading *x, struct mx_entry_box *box, struct mx_span bytes)
+{
+    uint64_t index = box->entry.index;
+
+    mx_entry_box_clear(box);
+    return mx_why_keep(&x->mix, index, bytes, x->h->conf.k, &x->err) < 0 ? x->err.code : 1;
+}
+
 static int read_cb(void *arg, uint64_t index, struct mx_span bytes)
 {
     struct reading *x = arg;
@@ -186,11 +283,43 @@ static int read_cb(void *arg, uint64_t index, struct mx_span bytes)
         return mx_wrap(&x->err, "run %s: journal entry %" PRIu64, x->h->conf.name, index);
     }
     box.entry.index = index;
+    if (box.entry.kind == MX_ENTRY_MIX) {
+        return keep_mix(x, &box, bytes);
+    }
     write_entry(x, &box.entry);
     mx_entry_box_clear(&box);
     x->given++;
     x->next_index = index + 1;
     return mx_task_stopped(&x->task) ? 1 : 0;
+}
+
+/* Entries until the page is full; mixes with what was before each. */
+static int read_page(struct reading *x)
+{
+    struct mx_journal *j = x->h->d->journal;
+    int rc;
+
+    for (;;) {
+        struct mx_why_mix why = {.shares = NULL};
+
+        rc = mx_journal_read(j, x->h->id, x->next_index, read_cb, x, &x->err);
+        if (rc < 0 || x->mix.bytes == NULL) {
+            return rc < 0 ? rc : 0;
+        }
+        rc = mx_why_before(&x->whence, &x->mix.box.entry, &why, &x->err);
+        x->why = &why;
+        if (rc == 0) {
+            write_entry(x, &x->mix.box.entry);
+            x->given++;
+            x->next_index = x->mix.box.entry.index + 1;
+        }
+        x->why = NULL;
+        mx_why_clear(&why);
+        mx_why_forget(&x->mix);
+        if (rc < 0 || mx_task_stopped(&x->task) || x->next_index > x->last) {
+            return rc;
+        }
+    }
 }
 
 static int source_entry_cb(void *arg, uint64_t index, struct mx_span bytes)
@@ -255,8 +384,7 @@ static void read_work(struct mx_task *t)
     mx_jsonw_u64(&x->w, "first", x->first);
     mx_jsonw_u64(&x->w, "last", x->last);
     mx_jsonw_array(&x->w, "entries");
-    x->rc = mx_journal_read(j, x->h->id, x->from, read_cb, x, &x->err);
-    x->rc = x->rc > 0 ? 0 : x->rc;
+    x->rc = read_page(x);
     mx_jsonw_end_array(&x->w);
     if (x->next_index <= x->last) {
         mx_jsonw_u64(&x->w, "next", x->next_index);
@@ -266,26 +394,41 @@ static void read_work(struct mx_task *t)
     mx_jsonw_end_object(&x->w);
 }
 
+static void free_reading(struct reading *x)
+{
+    mx_ground_give(x->ground);
+    mx_why_forget(&x->mix);
+    mx_jsonw_fini(&x->w);
+    free(x);
+}
+
 static void read_done(struct mx_task *t)
 {
     struct reading *x = (struct reading *)t;
 
     if (x->rc < 0) {
         mx_op_refuse(x->h->d, x->req, &x->err);
-        mx_jsonw_fini(&x->w);
     } else {
         mx_op_send(x->h->d, x->req, &x->w);
     }
-    free(x);
+    free_reading(x);
+}
+
+/* With what never changes meanwhile. */
+static int begin(struct reading *x, struct mx_err *err)
+{
+    x->ground = mx_ground_take(x->h->ground);
+    x->whence = mx_op_whence(x->h, x->ground);
+    return mx_task_start(x->h->d->tasks, &x->task, err);
 }
 
 static void start(struct reading *x)
 {
     struct mx_err err;
 
-    if (mx_task_start(x->h->d->tasks, &x->task, &err) < 0) {
+    if (begin(x, &err) < 0) {
         mx_op_refuse(x->h->d, x->req, &err);
-        free(x);
+        free_reading(x);
     }
 }
 
@@ -388,9 +531,9 @@ int mx_op_run_log(const struct mx_op *op, struct mx_err *err)
         op->d->logs->waiting = x;
         return 0;
     }
-    rc = mx_task_start(op->d->tasks, &x->task, err);
+    rc = begin(x, err);
     if (rc < 0) {
-        free(x);
+        free_reading(x);
     }
     return rc;
 }

@@ -13,7 +13,7 @@ static void write_mix(struct mx_host *h, struct mx_jsonw *w)
 
     mx_run_view(h->core, &v);
     mx_jsonw_string(w, "run", h->conf.name);
-    mx_jsonw_string(w, "policy", h->conf.policy->name);
+    mx_jsonw_string(w, "policy", h->conf.mixers[0].policy.ops->name);
     mx_jsonw_u64(w, "version", v.mix_version);
     mx_jsonw_u64(w, "from_step", v.mix_step);
     mx_jsonw_u64(w, "next_version", v.next_version);
@@ -177,8 +177,8 @@ static char *write_set(struct mx_host *h, const struct mx_entry *e, bool list, s
     }
     mx_jsonw_end_array(&w);
     mx_jsonw_string(&w, "note", !list ? "there are too many domains to list them here"
-                    : h->conf.policy->adapts ? "the policy goes on adapting from its next update"
-                    : "");
+                    : h->conf.mixers[0].policy.ops->adapts
+                        ? "the policy goes on adapting from its next update" : "");
     mx_jsonw_end_object(&w);
     return mx_jsonw_take(&w, ret_n);
 }

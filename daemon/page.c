@@ -59,7 +59,7 @@ static void put_run(FILE *f, struct mx_host *h)
         return;
     }
     mx_run_view(h->core, &v);
-    (void)fprintf(f, ", policy %s, step %" PRIu64, h->conf.policy->name, v.frontier);
+    (void)fprintf(f, ", policy %s, step %" PRIu64, h->conf.mixers[0].policy.ops->name, v.frontier);
     if (v.end_step != UINT64_MAX) {
         (void)fprintf(f, " of %" PRIu64, v.end_step);
     }

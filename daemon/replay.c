@@ -74,6 +74,7 @@ int mx_replay_start(struct mx_catalog *c, uint32_t run, const char *what,
 
 struct gather {
     struct mx_replay_mixes *to;
+    uint64_t *both; /* NULL, or room for the last mix's 2 k shares */
     const struct mx_ground *g;
     struct mx_err *err;
 };
@@ -112,20 +113,24 @@ static int mix_cb(void *arg, uint64_t order, struct mx_span bytes)
     mix = &m->mixes[m->n];
     mix->from_step = order / 2;
     mix->set = order % 2;
-    rc = mx_mix_decode(bytes, k, &mix->version, &mix->index, m->shares + (size_t)m->n * k, x->err);
+    rc = mx_mix_decode(bytes, k, k, &mix->version, &mix->index, m->shares + (size_t)m->n * k,
+                       x->err);
     if (rc == 0 && mx_ground_mix_holds(x->g, mix->from_step, mix->version)) {
         m->n++;
+        if (x->both != NULL) {
+            rc = mx_mix_decode(bytes, k, 2 * k, &mix->version, &mix->index, x->both, x->err);
+        }
     }
     return rc;
 }
 
 /* The one at or before `from` may be of a branch that was left: then the one before it is looked
  * for, and so on. */
-int mx_replay_mixes(struct mx_catalog *c, uint32_t run, const char *what,
-                    const struct mx_ground *g, uint64_t from, uint64_t to,
-                    struct mx_replay_mixes *ret, struct mx_err *err)
+static int find_mixes(struct mx_catalog *c, uint32_t run, const char *what,
+                      const struct mx_ground *g, uint64_t from, uint64_t to,
+                      struct mx_replay_mixes *ret, uint64_t *both, struct mx_err *err)
 {
-    struct gather x = {ret, g, err};
+    struct gather x = {ret, both, g, err};
     uint64_t look = from, stride = 64;
     int rc;
 
@@ -156,6 +161,26 @@ int mx_replay_mixes(struct mx_catalog *c, uint32_t run, const char *what,
                                             ret->shares + (size_t)i * g->plan.k};
     }
     return 0;
+}
+
+int mx_replay_mixes(struct mx_catalog *c, uint32_t run, const char *what,
+                    const struct mx_ground *g, uint64_t from, uint64_t to,
+                    struct mx_replay_mixes *ret, struct mx_err *err)
+{
+    return find_mixes(c, run, what, g, from, to, ret, NULL, err);
+}
+
+int mx_replay_loss(struct mx_catalog *c, uint32_t run, const char *what, const struct mx_ground *g,
+                   uint64_t step, uint64_t *ret_version, uint64_t *ret_shares, struct mx_err *err)
+{
+    struct mx_replay_mixes m;
+    int rc = find_mixes(c, run, what, g, step, step, &m, ret_shares, err);
+
+    if (rc == 0) {
+        *ret_version = m.mixes[m.n - 1].version;
+        mx_replay_mixes_clear(&m);
+    }
+    return rc;
 }
 
 void mx_replay_mixes_clear(struct mx_replay_mixes *m)

@@ -48,4 +48,10 @@ int mx_replay_mixes(struct mx_catalog *c, uint32_t run, const char *what,
                     struct mx_replay_mixes *ret, struct mx_err *err) MX_MUST_CHECK;
 void mx_replay_mixes_clear(struct mx_replay_mixes *m);
 
+/* The mix in force at a step of a run whose policy weighs the loss: 2 k shares, those to sample by
+ * and then the weights. */
+int mx_replay_loss(struct mx_catalog *c, uint32_t run, const char *what, const struct mx_ground *g,
+                   uint64_t step, uint64_t *ret_version, uint64_t *ret_shares, struct mx_err *err)
+    MX_MUST_CHECK;
+
 #endif

@@ -2,6 +2,8 @@
 #include "daemon/runconf.h"
 
 #include "daemon/runphases.h"
+#include "daemon/runpolicy.h"
+#include "daemon/runschedule.h"
 #include "store/catalog.h"
 
 #include <inttypes.h>
@@ -16,9 +18,8 @@ const char *mx_sampling_name(enum mx_sampling s)
     return sampling_names[s];
 }
 
-/* The index of a string member among `names`; *ret is left alone if the key is missing. */
-static int take_choice(const struct mx_json_doc *d, const mx_json *o, const char *key,
-                       const char *const *names, int n, int *ret, struct mx_err *err)
+int mx_runconf_choice(const struct mx_json_doc *d, const mx_json *o, const char *key,
+                      const char *const *names, int n, int *ret, struct mx_err *err)
 {
     const char *s = NULL;
     int rc = mx_json_take_string(d, o, key, false, &s, err);
@@ -38,11 +39,28 @@ static int take_choice(const struct mx_json_doc *d, const mx_json *o, const char
     return mx_json_fail(d, mx_json_get(o, key), err, "\"%s\" is none of %s", s, all);
 }
 
+const struct mx_runconf_phase *mx_runconf_phase_at(const struct mx_runconf *c, uint64_t step)
+{
+    uint32_t i = c->n_phases;
+
+    while (i > 1 && c->phases[i - 1].from > step) {
+        i--;
+    }
+    return i > 0 ? &c->phases[i - 1] : NULL;
+}
+
+const struct mx_limit *mx_runconf_limit(const struct mx_runconf *c, uint64_t step, uint32_t i)
+{
+    const struct mx_runconf_phase *p = mx_runconf_phase_at(c, step);
+
+    return p != NULL && p->limits != NULL ? &p->limits[i] : &c->domains[i].limit;
+}
+
 static int parse_domain(const struct mx_json_doc *d, const mx_json *v, struct mx_runconf_domain *ret,
                         struct mx_err *err)
 {
     static const char *const keys[] = {"weight", "max_epochs", "floor", "ceiling", "pin",
-                                       "on_exhausted", NULL};
+                                       "on_exhausted", "attributes", NULL};
     int exhausted = MX_EXHAUSTED_REDISTRIBUTE;
     struct mx_err why;
     int rc;
@@ -62,11 +80,45 @@ static int parse_domain(const struct mx_json_doc *d, const mx_json *v, struct mx
         (rc = mx_json_take_double(d, v, "floor", false, 0, 1, &ret->limit.floor, err)) < 0 ||
         (rc = mx_json_take_double(d, v, "ceiling", false, 0, 1, &ret->limit.ceiling, err)) < 0 ||
         (rc = mx_json_take_double(d, v, "pin", false, 0, 1, &ret->limit.pin, err)) < 0 ||
-        (rc = take_choice(d, v, "on_exhausted", exhausted_names, 3, &exhausted, err)) < 0) {
+        (rc = mx_runconf_choice(d, v, "on_exhausted", exhausted_names, 3, &exhausted, err)) < 0) {
         return rc;
     }
     ret->on_exhausted = (enum mx_on_exhausted)exhausted;
     return 0;
+}
+
+int mx_runconf_check_limits(const struct mx_json_doc *d, const mx_json *list,
+                            const struct mx_runconf *c, const struct mx_limit *limits,
+                            struct mx_err *err)
+{
+    size_t bad = 0;
+    double sum = 0;
+
+    for (uint32_t i = 0; i < c->k; i++) { /* live, a pin wins; in one config it is a mistake */
+        const struct mx_limit *l = &limits[i];
+
+        if (l->pin < l->floor || l->pin > l->ceiling) {
+            return mx_json_fail(d, mx_json_get(list, c->domains[i].name), err,
+                                "pin %g is %s %g", l->pin,
+                                l->pin < l->floor ? "under floor" : "over ceiling",
+                                l->pin < l->floor ? l->floor : l->ceiling);
+        }
+    }
+    switch (mx_limits_check(limits, c->k, &bad, &sum)) {
+    case MX_LIMITS_OK: return 0;
+    case MX_LIMITS_RANGE:
+        return mx_json_fail(d, mx_json_get(list, c->domains[bad].name), err,
+                            "a floor, ceiling or pin isn't in 0..1");
+    case MX_LIMITS_CROSSED:
+        return mx_json_fail(d, mx_json_get(list, c->domains[bad].name), err,
+                            "floor %g is over ceiling %g", limits[bad].floor, limits[bad].ceiling);
+    case MX_LIMITS_OVER:
+        return mx_json_fail(d, list, err, "floors and pins sum to %g, over 1", sum);
+    case MX_LIMITS_UNDER:
+        return mx_json_fail(d, list, err, "ceilings and pins sum to %g, under 1", sum);
+    case MX_LIMITS_CLOSED: break;
+    }
+    return mx_json_fail(d, list, err, "no domain can be drawn from");
 }
 
 /* Weights of all or of none, not all zero; limits that can be met together. */
@@ -75,51 +127,31 @@ static int check_domains(const struct mx_json_doc *d, const mx_json *list, struc
 {
     uint32_t with = 0;
     double sum = 0;
-    size_t bad = 0;
-    enum mx_limits_verdict verdict;
-    struct mx_limit *limits = calloc(c->k, sizeof *limits);
+    struct mx_limit *limits;
+    int rc;
 
+    for (uint32_t i = 0; i < c->k; i++) {
+        with += isnan(c->domains[i].weight) ? 0 : 1;
+        sum += isnan(c->domains[i].weight) ? 0 : c->domains[i].weight;
+    }
+    if (with != 0 && with != c->k) {
+        return mx_json_fail(d, list, err, "%" PRIu32 " of %" PRIu32 " domains have a \"weight\"; "
+                            "give it to all, or to none for weights by size", with, c->k);
+    }
+    if (with > 0 && !(sum > 0)) {
+        return mx_json_fail(d, list, err, "the weights sum to %g; at least one must be over 0",
+                            sum);
+    }
+    limits = calloc(c->k, sizeof *limits);
     if (limits == NULL) {
         return mx_fail(err, MX_ENOMEM, "no memory for %" PRIu32 " domains", c->k);
     }
     for (uint32_t i = 0; i < c->k; i++) {
         limits[i] = c->domains[i].limit;
-        with += isnan(c->domains[i].weight) ? 0 : 1;
-        sum += isnan(c->domains[i].weight) ? 0 : c->domains[i].weight;
     }
-    verdict = with == 0 || with == c->k
-                  ? mx_limits_check(limits, c->k, &bad, &sum) : MX_LIMITS_OK;
+    rc = mx_runconf_check_limits(d, list, c, limits, err);
     free(limits);
-    if (with != 0 && with != c->k) {
-        return mx_json_fail(d, list, err, "%" PRIu32 " of %" PRIu32 " domains have a \"weight\"; "
-                            "give it to all, or to none for weights by size", with, c->k);
-    }
-    if (with > 0) {
-        sum = 0;
-        for (uint32_t i = 0; i < c->k; i++) {
-            sum += c->domains[i].weight;
-        }
-        if (!(sum > 0)) {
-            return mx_json_fail(d, list, err, "the weights sum to %g; at least one must be over 0",
-                                sum);
-        }
-    }
-    switch (verdict) {
-    case MX_LIMITS_OK: return 0;
-    case MX_LIMITS_RANGE:
-        return mx_json_fail(d, mx_json_get(list, c->domains[bad].name), err,
-                            "a floor, ceiling or pin isn't in 0..1");
-    case MX_LIMITS_CROSSED:
-        return mx_json_fail(d, mx_json_get(list, c->domains[bad].name), err,
-                            "floor %g is over ceiling %g", c->domains[bad].limit.floor,
-                            c->domains[bad].limit.ceiling);
-    case MX_LIMITS_OVER:
-        return mx_json_fail(d, list, err, "floors and pins sum to %g, over 1", sum);
-    case MX_LIMITS_UNDER:
-        return mx_json_fail(d, list, err, "ceilings and pins sum to %g, under 1", sum);
-    case MX_LIMITS_CLOSED: break;
-    }
-    return mx_json_fail(d, list, err, "no domain can be drawn from");
+    return rc;
 }
 
 static int parse_domains(const struct mx_json_doc *d, const mx_json *root, struct mx_runconf *c,
@@ -149,63 +181,6 @@ static int parse_domains(const struct mx_json_doc *d, const mx_json *root, struc
     return check_domains(d, list, c, err);
 }
 
-static int parse_params(const struct mx_json_doc *d, const mx_json *o, struct mx_runconf *c,
-                        struct mx_err *err)
-{
-    const struct mx_policy_ops *p = c->policy;
-    const char **keys = calloc(p->n_params + 2, sizeof *keys);
-    int rc;
-
-    c->params = calloc(p->n_params + 1, sizeof *c->params);
-    if (keys == NULL || c->params == NULL) {
-        free(keys);
-        return mx_fail(err, MX_ENOMEM, "no memory for a policy's parameters");
-    }
-    keys[0] = "name";
-    for (size_t i = 0; i < p->n_params; i++) {
-        keys[i + 1] = p->params[i].name;
-        c->params[i] = p->params[i].fallback;
-    }
-    rc = o != NULL ? mx_json_known_keys(d, o, keys, err) : 0;
-    free(keys);
-    for (size_t i = 0; rc == 0 && o != NULL && i < p->n_params; i++) {
-        const struct mx_policy_param *q = &p->params[i];
-        rc = mx_json_take_double(d, o, q->name, false, q->min, q->max, &c->params[i], err);
-        if (rc == 0 && q->integer && c->params[i] != floor(c->params[i])) {
-            rc = mx_json_fail(d, mx_json_get(o, q->name), err, "must be a whole number");
-        }
-    }
-    return rc;
-}
-
-static int parse_policy(const struct mx_json_doc *d, const mx_json *root, struct mx_runconf *c,
-                        struct mx_err *err)
-{
-    const mx_json *o = mx_json_get(root, "policy");
-    const char *name = "static";
-    char all[512] = "";
-    int rc;
-
-    if (o != NULL) {
-        if (!mx_json_is_object(o)) {
-            return mx_json_fail(d, o, err, "must be an object, like {\"name\": \"odm\"}");
-        }
-        if ((rc = mx_json_take_string(d, o, "name", true, &name, err)) < 0) {
-            return rc;
-        }
-    }
-    c->policy = mx_policy_find(name);
-    if (c->policy == NULL) {
-        for (size_t i = 0; mx_policy_at(i) != NULL; i++) {
-            (void)snprintf(all + strlen(all), sizeof all - strlen(all), "%s%s",
-                           i > 0 ? ", " : "", mx_policy_at(i)->name);
-        }
-        return mx_json_fail(d, mx_json_get(o, "name"), err, "no policy \"%s\"; there are %s", name,
-                            all);
-    }
-    return parse_params(d, o, c, err);
-}
-
 static int parse_feedback(const struct mx_json_doc *d, const mx_json *root, struct mx_runconf *c,
                           struct mx_err *err)
 {
@@ -223,7 +198,7 @@ static int parse_feedback(const struct mx_json_doc *d, const mx_json *root, stru
         return mx_json_fail(d, o, err, "must be an object");
     }
     if ((rc = mx_json_known_keys(d, o, keys, err)) < 0 ||
-        (rc = take_choice(d, o, "mode", modes, 2, &mode, err)) < 0) {
+        (rc = mx_runconf_choice(d, o, "mode", modes, 2, &mode, err)) < 0) {
         return rc;
     }
     if (mode == 1) { /* whoever is missing is waited for: what is planned hangs on no clock */
@@ -253,7 +228,7 @@ static int parse_numbers(const struct mx_json_doc *d, const mx_json *root, struc
         (rc = mx_json_take_u64(d, root, "batch_size", true, 1, MX_BATCH_MAX, &c->batch_size,
                                err)) < 0 ||
         (rc = mx_json_take_u64(d, root, "seq_len", true, 1, MX_SEQ_LEN_MAX, &c->seq_len, err)) < 0 ||
-        (rc = take_choice(d, root, "sampling", sampling_names, 3, &sampling, err)) < 0 ||
+        (rc = mx_runconf_choice(d, root, "sampling", sampling_names, 3, &sampling, err)) < 0 ||
         (rc = mx_json_take_u64(d, root, "block", false, 1, MX_BATCH_MAX, &c->block, err)) < 0 ||
         (rc = mx_json_take_u64(d, root, "window", false, 1, 65536, &c->window, err)) < 0 ||
         (rc = mx_json_take_u64(d, root, "max_ahead", false, 1, 1u << 20, &c->max_ahead, err)) < 0 ||
@@ -293,7 +268,7 @@ static int parse_root(const struct mx_json_doc *d, const char *run_name, struct 
     static const char *const keys[] = {
         "name", "seed", "batch_size", "seq_len", "sampling", "block", "window", "max_ahead",
         "reserve_steps", "snapshot_steps", "lead", "warn_steps", "adopt", "domains", "policy",
-        "feedback", "end", "phases", NULL};
+        "eval_sets", "shadows", "shadow_steps", "feedback", "end", "phases", NULL};
     static const char *const adopts[] = {"epoch", "never"};
     const mx_json *root = mx_json_root(d);
     const char *name = run_name;
@@ -314,11 +289,11 @@ static int parse_root(const struct mx_json_doc *d, const char *run_name, struct 
     }
     (void)snprintf(c->name, sizeof c->name, "%s", name);
     if ((rc = parse_numbers(d, root, c, err)) < 0 ||
+        (rc = parse_domains(d, root, c, err)) < 0 ||
+        (rc = mx_runpolicy_parse(d, root, c, err)) < 0 ||
         (rc = mx_runphases_parse(d, root, c, err)) < 0 ||
         (rc = mx_runphases_parts(d, root, c, err)) < 0 ||
-        (rc = parse_domains(d, root, c, err)) < 0 ||
-        (rc = parse_policy(d, root, c, err)) < 0 ||
-        (rc = take_choice(d, root, "adopt", adopts, 2, &adopt, err)) < 0) {
+        (rc = mx_runconf_choice(d, root, "adopt", adopts, 2, &adopt, err)) < 0) {
         return rc;
     }
     c->adopt = adopt == 0;
@@ -337,7 +312,7 @@ int mx_runconf_parse(const char *name, const char *text, size_t n, const char *r
     *ret = (struct mx_runconf){
         .block = 1, .window = 64, .max_ahead = 1024, .reserve_steps = 64, .snapshot_steps = 256,
         .lead = 1, .end_steps = UINT64_MAX, .timeout_s = 60, .loss_max = 100,
-        .divergence = 1e-6, .warn_steps = 1000,
+        .divergence = 1e-6, .warn_steps = 1000, .shadow_steps = 10,
     };
     rc = parse_root(d, run_name, ret, err);
     mx_json_free(d);
@@ -349,12 +324,27 @@ int mx_runconf_parse(const char *name, const char *text, size_t n, const char *r
 
 void mx_runconf_clear(struct mx_runconf *c)
 {
-    free(c->params);
+    mx_runpolicy_clear(c);
+    mx_runschedule_clear(c);
     free(c->domains);
     free(c->phases);
     free(c->parts);
-    c->params = NULL;
     c->domains = NULL;
     c->phases = NULL;
+    c->n_phases = 0;
     c->parts = NULL;
+}
+
+struct mx_run_config mx_runconf_core(const struct mx_runconf *c, const struct mx_plan_spec *plan)
+{
+    return (struct mx_run_config){
+        .plan = *plan, .seq_len = (uint32_t)c->unit, .max_ahead = (uint32_t)c->max_ahead,
+        .reserve_steps = (uint32_t)c->reserve_steps,
+        .snapshot_steps = (uint32_t)c->snapshot_steps, .lead = (uint32_t)c->lead,
+        .end_step = c->end_steps, .lag = (uint32_t)c->lag, .quorum = c->quorum,
+        .feedback_timeout_ms = c->timeout_s > 0 ? c->timeout_s * 1000 : UINT64_MAX,
+        .loss_max = c->loss_max, .phases = c->schedule, .n_phases = c->n_phases,
+        .mixers = c->mixers, .n_mixers = c->n_mixers, .shadow_steps = (uint32_t)c->shadow_steps,
+        .eval_sets = c->eval_sizes, .n_eval_sets = c->n_eval_sets,
+    };
 }

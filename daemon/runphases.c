@@ -1,33 +1,84 @@
 /* runphases.c - see runphases.h. Knows nothing of domains or policies. */
 #include "daemon/runphases.h"
 
-#include <inttypes.h>
+#include "daemon/runschedule.h"
+#include "store/catalog.h"
 
-static int parse_phase(const struct mx_json_doc *d, const mx_json *v, struct mx_runconf *c,
-                       struct mx_err *err)
+#include <inttypes.h>
+#include <math.h>
+#include <string.h>
+
+/* The step that "from" says, or the part of the run that "at" does. */
+static int take_begin(const struct mx_json_doc *d, const mx_json *v, const struct mx_runconf *c,
+                      struct mx_runconf_phase *p, struct mx_err *err)
 {
-    static const char *const keys[] = {"from", "batch_size", "seq_len", "block", NULL};
     const struct mx_runconf_phase *before = c->n_phases > 0 ? &c->phases[c->n_phases - 1] : NULL;
-    struct mx_runconf_phase *p = &c->phases[c->n_phases];
+    const mx_json *from = mx_json_get(v, "from"), *at = mx_json_get(v, "at");
+    double part = 0;
     int rc;
 
-    *p = (struct mx_runconf_phase){.batch_size = c->batch_size, .seq_len = c->seq_len,
-                                   .block = c->block};
+    if (from != NULL && at != NULL) {
+        return mx_json_fail(d, at, err, "a phase has \"from\" (a step) or \"at\" (a part of the "
+                            "run), not both");
+    }
+    if (at != NULL && c->end_steps == UINT64_MAX) {
+        return mx_json_fail(d, at, err, "is a part of \"end\": {\"steps\": N}, which this run "
+                            "doesn't have");
+    }
+    if ((rc = mx_json_take_u64(d, v, "from", before != NULL && at == NULL, 0, MX_STEP_MAX,
+                               &p->from, err)) < 0 ||
+        (rc = mx_json_take_double(d, v, "at", false, 0, 1, &part, err)) < 0) {
+        return rc;
+    }
+    if (at != NULL) {
+        p->from = (uint64_t)llround(part * (double)c->end_steps);
+    }
+    at = at != NULL ? at : from;
+    if (before != NULL && p->from <= before->from) {
+        return mx_json_fail(d, at, err, "phases must rise: %" PRIu64 " comes after %" PRIu64,
+                            p->from, before->from);
+    }
+    if (p->from >= c->end_steps) {
+        return mx_json_fail(d, at, err, "step %" PRIu64 " isn't one of the run's %" PRIu64, p->from,
+                            c->end_steps);
+    }
+    return 0;
+}
+
+static int take_name(const struct mx_json_doc *d, const mx_json *v, struct mx_runconf_phase *p,
+                     struct mx_err *err)
+{
+    const char *name = mx_phase_kind_name(p->kind);
+    int rc = mx_json_take_string(d, v, "name", false, &name, err);
+    struct mx_err why;
+
+    if (rc < 0) {
+        return rc;
+    }
+    if (mx_name_check(name, strlen(name), "a phase", &why) < 0) {
+        return mx_json_fail(d, mx_json_get(v, "name"), err, "%s", why.text);
+    }
+    (void)snprintf(p->name, sizeof p->name, "%s", name);
+    return 0;
+}
+
+static int parse_phase(const struct mx_json_doc *d, const mx_json *v, const struct mx_runconf *c,
+                       struct mx_runconf_phase *p, struct mx_err *err)
+{
+    static const char *const keys[] = {"name", "from", "at", "kind", "mix", "shape", "freeze",
+                                       "limits", "batch_size", "seq_len", "block", NULL};
+    int rc;
+
     if (!mx_json_is_object(v)) {
         return mx_json_fail(d, v, err,
                             "must be an object, like {\"from\": 1000, \"seq_len\": 512}");
     }
-    if ((rc = mx_json_known_keys(d, v, keys, err)) < 0 ||
-        (rc = mx_json_take_u64(d, v, "from", before != NULL, 0, MX_STEP_MAX, &p->from, err)) < 0 ||
+    if ((rc = mx_json_known_keys(d, v, keys, err)) < 0 || (rc = take_begin(d, v, c, p, err)) < 0 ||
         (rc = mx_json_take_u64(d, v, "batch_size", false, 1, MX_BATCH_MAX, &p->batch_size,
                                err)) < 0 ||
         (rc = mx_json_take_u64(d, v, "seq_len", false, 1, MX_SEQ_LEN_MAX, &p->seq_len, err)) < 0 ||
         (rc = mx_json_take_u64(d, v, "block", false, 1, MX_BATCH_MAX, &p->block, err)) < 0) {
         return rc;
-    }
-    if (before != NULL && p->from <= before->from) {
-        return mx_json_fail(d, mx_json_get(v, "from"), err, "phases must rise: %" PRIu64
-                            " comes after %" PRIu64, p->from, before->from);
     }
     if (c->sampling != MX_SAMPLING_BLOCK && mx_json_get(v, "block") != NULL) {
         return mx_json_fail(d, mx_json_get(v, "block"), err,
@@ -37,8 +88,14 @@ static int parse_phase(const struct mx_json_doc *d, const mx_json *v, struct mx_
         return mx_json_fail(d, v, err, "block %" PRIu64 " doesn't divide batch_size %" PRIu64,
                             p->block, p->batch_size);
     }
-    c->n_phases++;
-    return 0;
+    rc = mx_runschedule_parse(d, v, c, p, err);
+    return rc < 0 ? rc : take_name(d, v, p, err);
+}
+
+static struct mx_runconf_phase the_runs_own(const struct mx_runconf *c)
+{
+    return (struct mx_runconf_phase){.name = "adapt", .batch_size = c->batch_size,
+                                     .seq_len = c->seq_len, .block = c->block};
 }
 
 int mx_runphases_parse(const struct mx_json_doc *d, const mx_json *root, struct mx_runconf *c,
@@ -51,39 +108,29 @@ int mx_runphases_parse(const struct mx_json_doc *d, const mx_json *root, struct 
         return 0;
     }
     n = mx_json_is_array(list) ? mx_json_count(list) : 0;
-    if (n == 0 || n >= MX_PARTS_MAX) { /* with what comes before the first they make parts */
+    if (n == 0 || n >= MX_PARTS_MAX) { /* and there may be one before them */
         return mx_json_fail(d, list, err, "must be a list of 1 to %u phases", MX_PARTS_MAX - 1);
     }
-    c->phases = calloc(n, sizeof *c->phases);
+    c->phases = calloc(n + 1, sizeof *c->phases);
     if (c->phases == NULL) {
         return mx_fail(err, MX_ENOMEM, "no memory for %" PRIu32 " phases", n);
     }
     for (const mx_json *v = mx_json_first(list); v != NULL; v = mx_json_next(v)) {
-        int rc = parse_phase(d, v, c, err);
+        struct mx_runconf_phase p = the_runs_own(c);
+        int rc = parse_phase(d, v, c, &p, err);
 
+        if (c->n_phases == 0 && p.from > 0) {
+            c->phases[c->n_phases++] = the_runs_own(c);
+        }
+        c->phases[c->n_phases++] = p; /* what it owns is cleared with the others */
         if (rc < 0) {
             return rc;
         }
     }
-    return 0;
+    return mx_runschedule_make(d, root, c, err);
 }
 
 /* ---- parts ---- */
-
-/* The run's phases, from step 0 on: n + 1 at most; returns how many. */
-static uint32_t all_phases(const struct mx_runconf *c, struct mx_runconf_phase *ret)
-{
-    uint32_t n = 0;
-
-    if (c->n_phases == 0 || c->phases[0].from > 0) {
-        ret[n++] = (struct mx_runconf_phase){.batch_size = c->batch_size, .seq_len = c->seq_len,
-                                             .block = c->block};
-    }
-    for (uint32_t i = 0; i < c->n_phases; i++) {
-        ret[n++] = c->phases[i];
-    }
-    return n;
-}
 
 /* The unit divides every length, and each length the longest. */
 static int check_lengths(const struct mx_json_doc *d, const mx_json *list,
@@ -125,8 +172,9 @@ static int check_lengths(const struct mx_json_doc *d, const mx_json *list,
 int mx_runphases_parts(const struct mx_json_doc *d, const mx_json *root, struct mx_runconf *c,
                        struct mx_err *err)
 {
-    struct mx_runconf_phase all[MX_PARTS_MAX];
-    uint32_t n = all_phases(c, all);
+    const struct mx_runconf_phase own = the_runs_own(c);
+    const struct mx_runconf_phase *all = c->n_phases > 0 ? c->phases : &own;
+    uint32_t n = c->n_phases > 0 ? c->n_phases : 1;
     int rc = check_lengths(d, mx_json_get(root, "phases"), all, n, &c->unit, err);
 
     if (rc < 0) {
@@ -142,7 +190,7 @@ int mx_runphases_parts(const struct mx_json_doc *d, const mx_json *root, struct 
                                     (uint32_t)all[i].block, (uint32_t)(all[i].seq_len / c->unit)};
 
         if (last == NULL || last->batch != part.batch || last->block != part.block ||
-            last->length != part.length) {
+            last->length != part.length || all[i].limits != all[i - 1].limits) {
             c->parts[c->n_parts++] = part;
         }
     }

@@ -4,6 +4,7 @@
  * it blocks: what needs disk goes to fillers or the writer. */
 #include "daemon/daemon.h"
 #include "daemon/fill.h"
+#include "daemon/report.h"
 #include "proto/json_scan.h"
 
 #include <inttypes.h>
@@ -125,6 +126,23 @@ void mx_serve_json(struct mx_daemon *d, struct mx_req *req, char *json, size_t n
 
 /* ---- verdicts of the core ---- */
 
+/* An evaluation of a set or member that the run hasn't, or one out of order. */
+static void refuse_eval(struct mx_host *h, struct mx_req *req, uint64_t set, uint64_t member)
+{
+    char list[400];
+
+    if (set >= h->conf.n_eval_sets) {
+        mx_serve_refuse(h->d, h, req, MX_STATUS_BAD_REQUEST, 0, "run %s: feedback for eval set %"
+                        PRIu64 "; there are %" PRIu32 ": %s", h->conf.name, set,
+                        h->conf.n_eval_sets, mx_names_sets(h->conf.names, list, sizeof list));
+    } else {
+        mx_serve_refuse(h->d, h, req, MX_STATUS_BAD_REQUEST, 0, "run %s: feedback for member %"
+                        PRIu64 " of eval set %s; it has %" PRIu32 ", and they must rise",
+                        h->conf.name, member, h->conf.eval_sets[set].name,
+                        h->conf.eval_sets[set].m);
+    }
+}
+
 void mx_serve_verdict(struct mx_host *h, struct mx_req *req, const struct mx_effect *fx)
 {
     struct mx_daemon *d = h->d;
@@ -170,6 +188,19 @@ void mx_serve_verdict(struct mx_host *h, struct mx_req *req, const struct mx_eff
     case MX_BAD_DOMAIN:
         REFUSE(BAD_REQUEST, 0, "run %s: feedback for domain %" PRIu64 "; there are %" PRIu32, run,
                a, h->conf.k);
+        return;
+    case MX_BAD_EVAL: refuse_eval(h, req, a, b); return;
+    case MX_BAD_REWARD:
+        REFUSE(BAD_REQUEST, 0, "run %s: feedback with a reward of domain %" PRIu64 "; there are %"
+               PRIu32 ", and they must rise", run, a, h->conf.k);
+        return;
+    case MX_BAD_SCORE:
+        REFUSE(BAD_REQUEST, 0, "run %s: feedback with a score of domain %" PRIu64 "; there are %"
+               PRIu32, run, a, h->conf.k);
+        return;
+    case MX_BAD_GRAM:
+        REFUSE(BAD_REQUEST, 0, "run %s: feedback with gradients of %" PRIu64 " domains: at most %u, "
+               "rising, of the run's %" PRIu32, run, a, MX_GRAM_MAX, h->conf.k);
         return;
     case MX_BAD_VERSION:
         REFUSE(BAD_REQUEST, 0, "run %s: feedback for step %" PRIu64 " names mix version %" PRIu64
@@ -295,7 +326,30 @@ static struct mx_host *host_of(struct mx_daemon *d, struct mx_req *req, struct m
     return h;
 }
 
-/* As many names from `first` on as fit. */
+/* Domains, then each eval set and its members; none for a set that nobody has named. */
+static uint32_t count_names(const struct mx_runconf *c)
+{
+    uint32_t n = c->k;
+
+    for (uint32_t i = 0; i < c->n_eval_sets && !c->evals_implied; i++) {
+        n += 1 + c->eval_sets[i].m;
+    }
+    return n;
+}
+
+static const char *name_at(const struct mx_runconf *c, uint32_t at)
+{
+    uint32_t set = 0;
+
+    if (at < c->k) {
+        return c->domains[at].name;
+    }
+    for (at -= c->k; at > c->eval_sets[set].m; set++) {
+        at -= 1 + c->eval_sets[set].m;
+    }
+    return at == 0 ? c->eval_sets[set].name : c->eval_sets[set].members[at - 1];
+}
+
 static void write_parts(const struct mx_host *h, struct mx_writer *w)
 {
     for (uint32_t i = 0; i < h->conf.n_parts; i++) {
@@ -308,14 +362,22 @@ static void write_parts(const struct mx_host *h, struct mx_writer *w)
     }
 }
 
+/* The sizes of the eval sets, and as many names from `first` on as fit. */
 static void write_names(const struct mx_host *h, uint32_t first, struct mx_writer *w)
 {
-    for (uint32_t i = first; i < h->conf.k; i++) {
-        size_t n = strlen(h->conf.domains[i].name);
-        if (mx_writer_len(w) + 2 + n > MX_REPLY_MAX) {
+    uint32_t n = count_names(&h->conf);
+
+    for (uint32_t i = 0; i < h->conf.n_eval_sets && !h->conf.evals_implied; i++) {
+        mx_write_u32(w, h->conf.eval_sets[i].m);
+    }
+    for (uint32_t i = first; i < n; i++) {
+        const char *name = name_at(&h->conf, i);
+        size_t len = strlen(name);
+
+        if (mx_writer_len(w) + 2 + len > MX_REPLY_MAX) {
             return;
         }
-        mx_write_str(w, h->conf.domains[i].name, n);
+        mx_write_str(w, name, len);
     }
 }
 
@@ -341,10 +403,10 @@ static void attach(struct mx_daemon *d, struct mx_req *req, const struct mx_atta
         return;
     }
     if (m->world == 0 || m->world > MX_WORLD_MAX || m->rank >= m->world ||
-        m->domain_first > h->conf.k) {
+        m->name_first > count_names(&h->conf)) {
         mx_serve_refuse(d, h, req, MX_STATUS_BAD_REQUEST, 0, "run %s: rank %" PRIu32 " of world %"
-                        PRIu32 " from domain %" PRIu32 " on makes no sense", h->conf.name, m->rank,
-                        m->world, m->domain_first);
+                        PRIu32 " from name %" PRIu32 " on makes no sense", h->conf.name, m->rank,
+                        m->world, m->name_first);
         return;
     }
     mx_run_view(h->core, &v);
@@ -365,10 +427,12 @@ static void attach(struct mx_daemon *d, struct mx_req *req, const struct mx_atta
         .seq_len = mx_host_seq_len(h, v.frontier), .width = h->width, .eod = h->eod,
         .slots_per_reply = mx_host_slots_per_reply(h, v.frontier),
         .max_ahead = (uint32_t)h->conf.max_ahead, .domain_count = h->conf.k,
-        .domain_first = m->domain_first, .part_count = h->conf.n_parts,
+        .name_count = count_names(&h->conf),
+        .eval_set_count = h->conf.evals_implied ? 0 : h->conf.n_eval_sets,
+        .name_first = m->name_first, .part_count = h->conf.n_parts,
         .tables = {(const uint8_t *)"", 0}});
     write_parts(h, &w);
-    write_names(h, m->domain_first, &w);
+    write_names(h, m->name_first, &w);
     (void)mx_trainer_seen(h, m->rank, m->world);
     h->statuses[MX_STATUS_OK]++;
     d->statuses[MX_STATUS_OK]++;
@@ -449,41 +513,34 @@ void mx_serve_again(struct mx_daemon *d, struct mx_req *req)
 static void feedback(struct mx_daemon *d, struct mx_req *req, const struct mx_feedback_request *m)
 {
     struct mx_host *h = mx_host_by_id(d, m->run);
-    struct mx_entry e = {.kind = MX_ENTRY_FEEDBACK, .step = m->step, .rank = m->rank,
-                         .world = m->world, .flags = m->flags, .mix_version = m->mix_version};
+    struct mx_report report;
     struct mx_event ev = {.kind = MX_EV_FEEDBACK, .handle = (uint64_t)(uintptr_t)req,
-                          .step = m->step, .rank = m->rank, .world = m->world, .entry = &e};
-    struct mx_span entries;
-    struct mx_loss *losses;
+                          .step = m->step, .rank = m->rank, .world = m->world,
+                          .entry = &report.entry};
     struct mx_err err;
     struct mx_trainer *t;
     char number[16];
-    size_t n;
+    int rc;
 
     (void)snprintf(number, sizeof number, "%" PRIu32, m->run);
-    if (host_of(d, req, h, number, strlen(number)) == NULL ||
-        !decoded(d, req, mx_train_decode(m->sections, &entries, &n, &err), &err)) {
+    if (host_of(d, req, h, number, strlen(number)) == NULL) {
         return;
     }
-    losses = malloc((n + 1) * sizeof *losses);
-    if (losses == NULL) {
+    rc = mx_report_decode(m, &report, &err);
+    if (rc == MX_ENOMEM) {
         mx_serve_refuse(d, h, req, MX_STATUS_BUSY, 1000, "no memory for a feedback");
         return;
     }
-    for (size_t i = 0; i < n; i++) {
-        struct mx_train_entry x;
-        mx_train_get(entries, i, &x);
-        losses[i] = (struct mx_loss){x.domain, x.samples, x.tokens, x.loss_sum};
+    if (!decoded(d, req, rc, &err)) {
+        return;
     }
-    e.losses = losses;
-    e.n = (uint32_t)n;
     if (m->world > 0 && m->world <= MX_WORLD_MAX && m->rank < m->world) {
         t = mx_trainer_seen(h, m->rank, m->world);
         t->feedback_step = m->step;
         t->reports++;
     }
     mx_host_event(h, &ev);
-    free(losses);
+    mx_report_clear(&report);
 }
 
 void mx_serve_feedback_done(struct mx_host *h, struct mx_req *req, uint64_t entry,

@@ -39,6 +39,28 @@ static void write_parts(struct mx_jsonw *w, const struct mx_host *h)
     mx_jsonw_end_array(w);
 }
 
+/* Of the step at the frontier: numbered from 0, what comes before the first that is listed too. */
+static void write_phase(struct mx_jsonw *w, const struct mx_host *h, const struct mx_run_view *v)
+{
+    const struct mx_runconf_phase *p;
+
+    if (h->conf.n_phases == 0) {
+        return;
+    }
+    p = h->conf.phases + v->phase;
+    mx_jsonw_object(w, "phase");
+    mx_jsonw_u64(w, "number", v->phase);
+    mx_jsonw_string(w, "name", p->name);
+    mx_jsonw_string(w, "kind", mx_phase_kind_name(p->kind));
+    mx_jsonw_u64(w, "from_step", p->from);
+    if (v->phase + 1 < h->conf.n_phases) {
+        mx_jsonw_u64(w, "next_step", p[1].from);
+    } else {
+        mx_jsonw_null(w, "next_step");
+    }
+    mx_jsonw_end_object(w);
+}
+
 void mx_stats_run_summary(struct mx_host *h, struct mx_jsonw *w, const char *key)
 {
     struct mx_run_view v;
@@ -52,7 +74,7 @@ void mx_stats_run_summary(struct mx_host *h, struct mx_jsonw *w, const char *key
         return;
     }
     mx_run_view(h->core, &v);
-    mx_jsonw_string(w, "policy", h->conf.policy->name);
+    mx_jsonw_string(w, "policy", h->conf.mixers[0].policy.ops->name);
     mx_jsonw_u64(w, "frontier", v.frontier);
     if (v.end_step != UINT64_MAX) {
         mx_jsonw_u64(w, "end_step", v.end_step);
@@ -124,6 +146,7 @@ static void write_domains(struct mx_host *h, const struct mx_run_view *v, struct
     mx_jsonw_array(w, "domains");
     for (uint32_t i = 0; i < h->conf.k; i++) {
         const struct mx_runconf_domain *c = &h->conf.domains[i];
+        const struct mx_limit *l = mx_runconf_limit(&h->conf, v->frontier, i);
         const struct mx_plan_domain *m = &mx_run_domains(h->core)[i];
         uint64_t n = mx_series_samples(m, v->cursors[i]), own = mx_run_drawn(h->core, i);
 
@@ -142,9 +165,9 @@ static void write_domains(struct mx_host *h, const struct mx_run_view *v, struct
         } else {
             mx_jsonw_u64(w, "loss_step", v->loss_step[i]);
         }
-        mx_jsonw_double(w, "floor", c->limit.floor);
-        mx_jsonw_double(w, "ceiling", c->limit.ceiling);
-        mx_jsonw_double(w, "pin", c->limit.pin);
+        mx_jsonw_double(w, "floor", l->floor);
+        mx_jsonw_double(w, "ceiling", l->ceiling);
+        mx_jsonw_double(w, "pin", l->pin);
         mx_jsonw_double(w, "max_epochs", c->max_epochs > 0 ? c->max_epochs : NAN);
         mx_jsonw_u64(w, "withdrawn_samples", gone_of(m));
         write_u64_or_null(w, "runs_out_in_steps", mx_outlook(h, i));
@@ -182,6 +205,12 @@ static void write_feedback(const struct mx_host *h, const struct mx_run_view *v,
     mx_jsonw_u64(w, "duplicates", v->duplicates);
     mx_jsonw_u64(w, "late", v->late);
     mx_jsonw_u64(w, "quarantined_losses", v->quarantined);
+    mx_jsonw_u64(w, "evals", v->evals);
+    mx_jsonw_u64(w, "rewards", v->rewards);
+    mx_jsonw_u64(w, "grads", v->grads);
+    mx_jsonw_u64(w, "scores", v->scores);
+    mx_jsonw_u64(w, "steps_skipped", v->steps_skipped);
+    mx_jsonw_u64(w, "nonfinite_losses", v->nonfinite);
     mx_jsonw_u64(w, "timeouts", v->timeouts);
     mx_jsonw_u64(w, "below_quorum", v->below_quorum);
     mx_jsonw_u64(w, "diverged", h->diverged);
@@ -189,7 +218,8 @@ static void write_feedback(const struct mx_host *h, const struct mx_run_view *v,
         mx_jsonw_object(w, "last_divergence");
         mx_jsonw_u64(w, "step", h->divergence.step);
         mx_jsonw_u64(w, "rank", h->divergence.rank);
-        mx_jsonw_string(w, "domain", h->conf.domains[h->divergence.domain].name);
+        mx_jsonw_string(w, "part", h->divergence.part);
+        mx_jsonw_string(w, "domain", h->divergence.name);
         mx_jsonw_double(w, "was", h->divergence.was);
         mx_jsonw_double(w, "now", h->divergence.now);
         mx_jsonw_end_object(w);
@@ -205,6 +235,34 @@ static void write_feedback(const struct mx_host *h, const struct mx_run_view *v,
     mx_jsonw_end_object(w);
 }
 
+/* The last evaluation of each member that has been reported. */
+static void write_evals(const struct mx_host *h, const struct mx_run_view *v, struct mx_jsonw *w)
+{
+    const double *loss = v->eval_loss;
+    const uint64_t *step = v->eval_step;
+
+    mx_jsonw_array(w, "eval_sets");
+    for (uint32_t i = 0; i < h->conf.n_eval_sets; i++) {
+        const struct mx_runconf_evals *e = &h->conf.eval_sets[i];
+
+        mx_jsonw_object(w, NULL);
+        mx_jsonw_string(w, "name", e->name);
+        mx_jsonw_array(w, "members");
+        for (uint32_t j = 0; j < e->m; j++, loss++, step++) {
+            if (!isnan(*loss)) {
+                mx_jsonw_object(w, NULL);
+                mx_jsonw_string(w, "name", e->members[j]);
+                mx_jsonw_double(w, "loss", *loss);
+                mx_jsonw_u64(w, "step", *step);
+                mx_jsonw_end_object(w);
+            }
+        }
+        mx_jsonw_end_array(w);
+        mx_jsonw_end_object(w);
+    }
+    mx_jsonw_end_array(w);
+}
+
 char *mx_stats_run(struct mx_host *h, size_t *ret_n)
 {
     char digest[24];
@@ -216,11 +274,12 @@ char *mx_stats_run(struct mx_host *h, size_t *ret_n)
     mx_jsonw_object(&w, NULL);
     mx_jsonw_string(&w, "name", h->conf.name);
     mx_jsonw_string(&w, "state", mx_host_state(h));
-    mx_jsonw_string(&w, "policy", h->conf.policy->name);
+    mx_jsonw_string(&w, "policy", h->conf.mixers[0].policy.ops->name);
     mx_jsonw_string(&w, "sampling", mx_sampling_name(h->conf.sampling));
     mx_jsonw_u64(&w, "seed", h->conf.seed);
     write_batch(&w, h, v.frontier);
     write_parts(&w, h);
+    write_phase(&w, h, &v);
     mx_jsonw_u64(&w, "width", h->width);
     mx_jsonw_u64(&w, "frontier", v.frontier);
     mx_jsonw_u64(&w, "reserved", v.reserved);
@@ -248,7 +307,11 @@ char *mx_stats_run(struct mx_host *h, size_t *ret_n)
     write_warnings(h, &w);
     write_feedback(h, &v, &w);
     write_domains(h, &v, &w);
+    write_evals(h, &v, &w);
     write_trainers(h, &w);
+    mx_jsonw_object(&w, "policy_detail");
+    mx_policy_detail(h, &w);
+    mx_jsonw_end_object(&w);
     mx_jsonw_raw(&w, "config", h->record.config);
     mx_jsonw_end_object(&w);
     return mx_jsonw_take(&w, ret_n);

@@ -160,6 +160,21 @@ static int check_new(struct mx_host *h, struct pending *p, struct mx_err *err)
     return rc;
 }
 
+int mx_sync_withdrawn(struct mx_host *h, uint32_t domain, struct mx_range **ret, uint32_t *ret_n,
+                      uint32_t *ret_serial, struct mx_err *err)
+{
+    struct pending p = {.h = h, .domain = domain, .err = err};
+    int rc = mx_catalog_withdrawals(h->d->catalog, h->record.domains[domain].id, 1, pending_cb, &p,
+                                    err);
+
+    if (rc == 0 && p.serial > 0) {
+        rc = ranges_of(h, &p, ret, ret_n, err);
+        *ret_serial = p.serial;
+    }
+    free(p.all.pieces);
+    return rc;
+}
+
 int mx_sync_check_new(struct mx_host *h, struct mx_err *err)
 {
     int rc = 0;

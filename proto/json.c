@@ -20,6 +20,7 @@
 
 struct mx_json_doc {
     char *name;
+    size_t line; /* number of the text's first line */
     char *text;
     size_t n;
     cJSON *root;
@@ -113,16 +114,16 @@ int mx_json_fail(const struct mx_json_doc *d, const mx_json *at, struct mx_err *
     (void)vsnprintf(text, sizeof text, fmt, ap);
     va_end(ap);
     if (at == NULL || !find_node(d->root, at, &number, path, &depth) ||
-        mx_json_scan(d->name, d->text, d->n, number, &place, NULL) < 0) {
+        mx_json_scan(d->name, d->line, d->text, d->n, number, &place, NULL) < 0) {
         return mx_fail(err, MX_EINVALID, "%s: %s", d->name, text);
     }
     if (depth == 0) {
-        return mx_fail(err, MX_EINVALID, "%s:%zu: %s", d->name, mx_json_line(d->text, place.key),
-                       text);
+        return mx_fail(err, MX_EINVALID, "%s:%zu: %s", d->name,
+                       d->line - 1 + mx_json_line(d->text, place.key), text);
     }
     format_path(path, depth, key, sizeof key);
     return mx_fail(err, MX_EINVALID, "%s:%zu: key '%s': %s", d->name,
-                   mx_json_line(d->text, place.key), key, text);
+                   d->line - 1 + mx_json_line(d->text, place.key), key, text);
 }
 
 /* ---- parsing ---- */
@@ -175,14 +176,22 @@ static int check_unique(const struct mx_json_doc *d, const cJSON *v, struct mx_e
 int mx_json_parse(const char *name, const char *text, size_t n, struct mx_json_doc **ret,
                   struct mx_err *err)
 {
+    return n <= MX_JSON_MAX ? mx_json_parse_line(name, 1, text, n, MX_JSON_MAX, ret, err)
+                            : mx_fail(err, MX_EINVALID, "%s: %zu bytes, at most %u are read", name,
+                                      n, MX_JSON_MAX);
+}
+
+int mx_json_parse_line(const char *name, size_t line, const char *text, size_t n, size_t max,
+                       struct mx_json_doc **ret, struct mx_err *err)
+{
     struct mx_json_doc *d;
     int rc;
 
-    if (n > MX_JSON_MAX) {
-        return mx_fail(err, MX_EINVALID, "%s: %zu bytes, at most %u are read", name, n,
-                       MX_JSON_MAX);
+    if (n > max) {
+        return mx_fail(err, MX_EINVALID, "%s:%zu: %zu bytes, at most %zu are read", name, line, n,
+                       max);
     }
-    rc = mx_json_scan(name, text, n, MX_JSON_ALL, NULL, err);
+    rc = mx_json_scan(name, line, text, n, MX_JSON_ALL, NULL, err);
     if (rc < 0) {
         return rc;
     }
@@ -191,6 +200,7 @@ int mx_json_parse(const char *name, const char *text, size_t n, struct mx_json_d
         rc = mx_fail(err, MX_ENOMEM, "%s: no memory for %zu bytes of JSON", name, n);
         goto free_doc;
     }
+    d->line = line;
     memcpy(d->text, text, n);
     d->text[n] = '\0';
     d->n = n;
@@ -364,7 +374,7 @@ static bool integer_is_exact(const struct mx_json_doc *d, const mx_json *v)
         return true;
     }
     return find_node(d->root, v, &number, path, &depth) &&
-           mx_json_scan(d->name, d->text, d->n, number, &place, NULL) == 0 &&
+           mx_json_scan(d->name, d->line, d->text, d->n, number, &place, NULL) == 0 &&
            place.end - place.value == strlen("9007199254740992") &&
            memcmp(d->text + place.value, "9007199254740992", place.end - place.value) == 0;
 }

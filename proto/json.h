@@ -20,6 +20,9 @@ typedef struct cJSON mx_json;     /* a value in it; borrowed from the document *
  * "name:LINE: ...". At most MX_JSON_MAX bytes. */
 int mx_json_parse(const char *name, const char *text, size_t n, struct mx_json_doc **ret,
                   struct mx_err *err) MX_MUST_CHECK;
+/* The same of one line of a file, whose number errors tell, of at most `max` bytes. */
+int mx_json_parse_line(const char *name, size_t line, const char *text, size_t n, size_t max,
+                       struct mx_json_doc **ret, struct mx_err *err) MX_MUST_CHECK;
 void mx_json_free(struct mx_json_doc *d);
 const mx_json *mx_json_root(const struct mx_json_doc *d);
 

@@ -16,6 +16,7 @@ _Static_assert(MX_JSON_DEPTH_MAX == 16, "the text of the refusal names the depth
 
 struct scan {
     const char *name;
+    size_t first_line;
     const unsigned char *text;
     size_t n, at;
     uint64_t count, target; /* values begun so far; the one that is looked for */
@@ -37,7 +38,7 @@ size_t mx_json_line(const char *text, size_t at)
 /* Fails at byte `at` with what is wrong and what stands there. */
 static int refuse(struct scan *s, size_t at, const char *what)
 {
-    size_t line = mx_json_line((const char *)s->text, at);
+    size_t line = s->first_line - 1 + mx_json_line((const char *)s->text, at);
     size_t column = 1;
     char found[32];
 
@@ -328,11 +329,12 @@ static int scan_value(struct scan *s, size_t key, unsigned depth)
     return rc;
 }
 
-int mx_json_scan(const char *name, const char *text, size_t n, uint64_t target,
+int mx_json_scan(const char *name, size_t line, const char *text, size_t n, uint64_t target,
                  struct mx_json_place *ret, struct mx_err *err)
 {
     struct scan s = {
-        .name = name, .text = (const unsigned char *)text, .n = n, .target = target, .err = err};
+        .name = name, .first_line = line, .text = (const unsigned char *)text, .n = n,
+        .target = target, .err = err};
     int rc;
 
     skip_space(&s);

@@ -21,8 +21,9 @@ struct mx_json_place {
 
 /* Checks the whole text, or only up to value number `target` (in order of appearance, the root is
  * 0), whose place goes to *ret. MX_EINVALID "name:LINE: column C: ..." for what isn't JSON or is
- * over a limit; MX_ENOTFOUND if there is no such value. ret may be NULL with MX_JSON_ALL. */
-int mx_json_scan(const char *name, const char *text, size_t n, uint64_t target,
+ * over a limit, where the text's first line is number `line`; MX_ENOTFOUND if there is no such
+ * value. ret may be NULL with MX_JSON_ALL. */
+int mx_json_scan(const char *name, size_t line, const char *text, size_t n, uint64_t target,
                  struct mx_json_place *ret, struct mx_err *err) MX_MUST_CHECK;
 
 /* The line, from 1, in which byte `at` stands. */

@@ -19,7 +19,8 @@
 #define MX_DOMAINS_MAX 10000u
 /* The largest global batches in use have some 100,000 sequences. */
 #define MX_BATCH_MAX 1048576u
-/* Times that a run's batches may change their size or length: curricula have a handful. */
+/* Phases of a run, in which its mix or its batches can be of another kind: curricula have a
+ * handful. */
 #define MX_PARTS_MAX 64u
 /* Samples of the shortest length in a step: with MX_STEP_MAX it keeps cursors below 2^62. */
 #define MX_STEP_UNITS_MAX (1u << 22)
@@ -34,6 +35,15 @@
 /* cJSON's tree takes 40 times its text; configs and commands are small. */
 #define MX_JSON_MAX 262000u
 #define MX_JSON_DEPTH_MAX 16u
+/* Evaluation sets of a run, and members of all of them together. */
+#define MX_EVAL_SETS_MAX 16u
+#define MX_EVAL_MEMBERS_MAX 10000u
+/* Numbers in a policy's graph of domains and members: 8 MiB. */
+#define MX_GRAPH_MAX 1048576u
+/* Domains of one Gram matrix: its upper triangle and a report of them fit one message. */
+#define MX_GRAM_MAX 128u
+/* One line of a file of reports: 10,000 domains with everything there is of each take 2 MiB. */
+#define MX_REPORT_LINE_MAX ((size_t)4 << 20)
 /* A URL or a path on the command line. */
 #define MX_PATH_MAX 4096u
 /* Text that explains a change, kept in the journal for ever. */

@@ -199,7 +199,7 @@ int mx_parts_check(const struct mx_attach_reply *m, struct mx_span *ret_names, s
 }
 
 void mx_batch_layout(uint32_t slot_count, uint32_t bound_count, uint32_t token_count,
-                     uint32_t width, struct mx_batch_layout *ret)
+                     uint32_t width, bool weighted, struct mx_batch_layout *ret)
 {
     size_t n = slot_count;
 
@@ -207,7 +207,8 @@ void mx_batch_layout(uint32_t slot_count, uint32_t bound_count, uint32_t token_c
     ret->domains = ret->samples + 8 * n;
     ret->epochs = ret->domains + 4 * n;
     ret->bounds = ret->epochs + 4 * n;
-    ret->starts = ret->bounds + 4 * n;
+    ret->weights = weighted ? ret->bounds + 4 * n : 0;
+    ret->starts = ret->bounds + 4 * n * (weighted ? 2 : 1);
     ret->tokens = (ret->starts + 4 * (size_t)bound_count + 7) & ~(size_t)7;
     ret->bytes = ret->tokens + n * token_count * width;
 }
@@ -226,14 +227,27 @@ int mx_batch_check(const void *frame, size_t n, const struct mx_batch_reply *m,
         m->token_first >= m->seq_len || m->token_count > m->seq_len - m->token_first) {
         return mx_fail(err, MX_EPROTOCOL, "BATCH reply: %" PRIu32 " slots of %" PRIu32
                        " tokens of %" PRIu32 " bytes with %" PRIu32 " bounds, of a batch of %"
-                       PRIu32 " x %" PRIu32 ", is out of range", m->slot_count, m->token_count, m->width,
-                       m->bound_count, m->batch_size, m->seq_len);
+                       PRIu32 " x %" PRIu32 ", is out of range", m->slot_count, m->token_count,
+                       m->width, m->bound_count, m->batch_size, m->seq_len);
     }
-    mx_batch_layout(m->slot_count, m->bound_count, m->token_count, m->width, ret);
-    if (ret->bytes != n || ret->tokens != m->tokens_at) {
-        return mx_fail(err, MX_EPROTOCOL, "BATCH reply: %zu bytes with tokens at %" PRIu32
-                       ", its fields make %zu with tokens at %zu", n, m->tokens_at, ret->bytes,
+    if ((m->flags & ~(MX_BATCH_EVAL_WANTED | MX_BATCH_WEIGHTS)) != 0) {
+        return mx_fail(err, MX_EPROTOCOL, "BATCH reply: flags 0x%" PRIx32 " are unknown", m->flags);
+    }
+    mx_batch_layout(m->slot_count, m->bound_count, m->token_count, m->width,
+                    (m->flags & MX_BATCH_WEIGHTS) != 0, ret);
+    if (ret->bytes != n || ret->tokens != m->tokens_at || ret->weights != m->weights_at) {
+        return mx_fail(err, MX_EPROTOCOL, "BATCH reply: %zu bytes with weights at %" PRIu32
+                       ", tokens at %" PRIu32 ", its fields make %zu with weights at %zu, tokens "
+                       "at %zu", n, m->weights_at, m->tokens_at, ret->bytes, ret->weights,
                        ret->tokens);
+    }
+    for (uint32_t i = 0; ret->weights != 0 && i < m->slot_count; i++) {
+        float weight = mx_load_f32(p + ret->weights + 4 * (size_t)i);
+
+        if (!(weight >= 0 && weight <= MX_LOSS_WEIGHT_MAX)) {
+            return mx_fail(err, MX_EPROTOCOL, "BATCH reply: the weight of slot %" PRIu32 " is %g",
+                           m->slot_first + i, (double)weight);
+        }
     }
     at = ret->starts;
     for (uint32_t i = 0; i < m->slot_count; i++) {
@@ -258,80 +272,6 @@ int mx_batch_check(const void *frame, size_t n, const struct mx_batch_reply *m,
     if (sum != m->bound_count) {
         return mx_fail(err, MX_EPROTOCOL, "BATCH reply: its slots have %" PRIu64
                        " document starts in all, the header says %" PRIu32, sum, m->bound_count);
-    }
-    return 0;
-}
-
-void mx_train_encode(struct mx_writer *w, const struct mx_train_entry *e, size_t n)
-{
-    if (n > MX_DOMAINS_MAX) {
-        w->failed = true;
-        return;
-    }
-    mx_write_u16(w, MX_SECTION_TRAIN);
-    mx_write_u16(w, 0);
-    mx_write_u32(w, (uint32_t)(n * MX_TRAIN_ENTRY_BYTES));
-    for (size_t i = 0; i < n; i++) {
-        mx_write_u32(w, e[i].domain);
-        mx_write_u32(w, e[i].samples);
-        mx_write_u64(w, e[i].tokens);
-        mx_write_f64(w, e[i].loss_sum);
-    }
-}
-
-void mx_train_get(struct mx_span entries, size_t i, struct mx_train_entry *ret)
-{
-    struct mx_reader r;
-
-    mx_reader_init(&r, entries.p + i * MX_TRAIN_ENTRY_BYTES, MX_TRAIN_ENTRY_BYTES);
-    ret->domain = mx_read_u32(&r);
-    ret->samples = mx_read_u32(&r);
-    ret->tokens = mx_read_u64(&r);
-    ret->loss_sum = mx_read_f64(&r);
-}
-
-int mx_train_decode(struct mx_span sections, struct mx_span *ret_entries, size_t *ret_n,
-                    struct mx_err *err)
-{
-    struct mx_reader r;
-    bool found = false;
-
-    *ret_entries = (struct mx_span){sections.p, 0};
-    *ret_n = 0;
-    mx_reader_init(&r, sections.p, sections.n);
-    while (!r.failed && mx_reader_left(&r) > 0) {
-        uint16_t kind = mx_read_u16(&r);
-        uint16_t zero = mx_read_u16(&r);
-        uint32_t bytes = mx_read_u32(&r);
-        struct mx_span body = mx_read_bytes(&r, bytes);
-
-        if (r.failed) {
-            break;
-        }
-        if (kind != MX_SECTION_TRAIN || zero != 0 || found) {
-            return mx_fail(err, MX_EPROTOCOL, "FEEDBACK request: section of kind %u %s", kind,
-                           found && kind == MX_SECTION_TRAIN ? "comes twice" : "is unknown");
-        }
-        if (bytes % MX_TRAIN_ENTRY_BYTES != 0) {
-            return mx_fail(err, MX_EPROTOCOL, "FEEDBACK request: a train section of %" PRIu32
-                           " bytes isn't a number of entries of %u", bytes, MX_TRAIN_ENTRY_BYTES);
-        }
-        found = true;
-        *ret_entries = body;
-        *ret_n = bytes / MX_TRAIN_ENTRY_BYTES;
-    }
-    if (r.failed) {
-        return mx_fail(err, MX_EPROTOCOL, "FEEDBACK request: a section is cut short");
-    }
-    for (size_t i = 1; i < *ret_n; i++) {
-        struct mx_train_entry a, b;
-
-        mx_train_get(*ret_entries, i - 1, &a);
-        mx_train_get(*ret_entries, i, &b);
-        if (b.domain <= a.domain) {
-            return mx_fail(err, MX_EPROTOCOL, "FEEDBACK request: domain %" PRIu32
-                           " comes after domain %" PRIu32 "; they must rise", b.domain, a.domain);
-        }
     }
     return 0;
 }

@@ -61,12 +61,12 @@ enum mx_message {
 #define MX_HELLO_REQUEST(F) F(u16, version_min) F(u16, version_max) F(name, client)
 #define MX_HELLO_REPLY(F) F(u16, version) F(u32, reply_max) F(u64, store) F(name, server)
 
-#define MX_ATTACH_REQUEST(F) F(u32, rank) F(u32, world) F(u32, domain_first) F(name, run)
+#define MX_ATTACH_REQUEST(F) F(u32, rank) F(u32, world) F(u32, name_first) F(name, run)
 #define MX_ATTACH_REPLY(F)                                                                        \
     F(u32, run) F(u32, state) F(u64, frontier) F(u64, end_step) F(u64, mix_version)               \
     F(u32, batch_size) F(u32, seq_len) F(u32, width) F(u32, eod) F(u32, slots_per_reply)          \
-    F(u32, max_ahead) F(u32, domain_count) F(u32, domain_first) F(u32, part_count)                \
-    F(rest, tables)
+    F(u32, max_ahead) F(u32, domain_count) F(u32, eval_set_count) F(u32, name_count)              \
+    F(u32, name_first) F(u32, part_count) F(rest, tables)
 
 #define MX_BATCH_REQUEST(F)                                                                       \
     F(u64, step) F(u64, oldest) F(u32, run) F(u32, rank) F(u32, world) F(u32, slot_first)         \
@@ -74,7 +74,7 @@ enum mx_message {
 #define MX_BATCH_REPLY(F)                                                                         \
     F(u64, step) F(u64, mix_version) F(u32, run) F(u32, slot_first) F(u32, slot_count)            \
     F(u32, token_first) F(u32, token_count) F(u32, width) F(u32, bound_count) F(u32, tokens_at)   \
-    F(u32, batch_size) F(u32, seq_len) F(rest, tables)
+    F(u32, batch_size) F(u32, seq_len) F(u32, flags) F(u32, weights_at) F(rest, tables)
 
 #define MX_FEEDBACK_REQUEST(F)                                                                    \
     F(u64, step) F(u64, mix_version) F(u32, run) F(u32, rank) F(u32, world) F(u32, flags)         \
@@ -153,7 +153,9 @@ const char *mx_status_name(uint32_t status); /* "WAIT", or "UNKNOWN" */
 
 /* ---- the attach reply's tables -------------------------------------------------------------
  * First part_count parts of the run, rising, each u64 from_step, u32 batch_size, u32 seq_len, u32
- * slots_per_reply; then names, each a u16 length and bytes. */
+ * slots_per_reply; then u32[eval_set_count], how many members each evaluation set has; then names,
+ * each a u16 length and bytes: name_count in all, of the domains, and of each set and then its
+ * members, from number name_first on. */
 #define MX_PART_BYTES 20u
 
 struct mx_part_entry {
@@ -173,37 +175,39 @@ int mx_parts_check(const struct mx_attach_reply *m, struct mx_span *ret_names, s
 
 /* ---- the batch reply's tables --------------------------------------------------------------
  * After the fixed fields: sample u64[n], domain u32[n], epoch u32[n], bounds u32[n] (how many
- * document starts each sample has), then all the starts u32[bound_count] in slot order (offsets
- * in tokens from the sample's own first token, only those inside the part served), zero bytes up to
- * a multiple of 8 from the frame's start, then the tokens: n * token_count of width bytes. */
-#define MX_BATCH_FIXED_BYTES (MX_HEADER_BYTES + 56u)
+ * document starts each sample has), with flag WEIGHTS weight f32[n], then all the starts
+ * u32[bound_count] in slot order (offsets in tokens from the sample's own first token, only those
+ * inside the part served), zero bytes up to a multiple of 8 from the frame's start, then the tokens:
+ * n * token_count of width bytes. */
+#define MX_BATCH_FIXED_BYTES (MX_HEADER_BYTES + 64u)
+/* Where fields of the reply stand that are written late, from the frame's start. */
+#define MX_BATCH_VERSION_AT (MX_HEADER_BYTES + 8u)
+#define MX_BATCH_FLAGS_AT (MX_HEADER_BYTES + 56u)
+
+/* batch flags */
+#define MX_BATCH_EVAL_WANTED 1u /* the run's policy asks for an evaluation after this step */
+#define MX_BATCH_WEIGHTS 2u     /* weights of the loss follow */
+
+/* A weight of the loss over this is no weight. */
+#define MX_LOSS_WEIGHT_MAX 4294967296.0f
 
 struct mx_batch_layout {
-    size_t samples, domains, epochs, bounds, starts, tokens; /* offsets from the frame's start */
-    size_t bytes;                                            /* of the whole frame */
+    /* offsets from the frame's start; weights: 0 if there are none */
+    size_t samples, domains, epochs, bounds, weights, starts, tokens;
+    size_t bytes; /* of the whole frame */
 };
 
 /* Where the tables of such a reply lie; the arguments are trusted to be within limits.h. */
 void mx_batch_layout(uint32_t slot_count, uint32_t bound_count, uint32_t token_count,
-                     uint32_t width, struct mx_batch_layout *ret);
+                     uint32_t width, bool weighted, struct mx_batch_layout *ret);
 
 /* Checks that a decoded reply's tables are exactly as long as its fields say, that the bounds add
- * up and that each start lies in the part served, rising. frame/n is the whole frame. */
+ * up, that each start lies in the part served, rising, and that weights are numbers >= 0. frame/n is
+ * the whole frame. */
 int mx_batch_check(const void *frame, size_t n, const struct mx_batch_reply *m,
                    struct mx_batch_layout *ret, struct mx_err *err) MX_MUST_CHECK;
 
-/* ---- the feedback request's sections -------------------------------------------------------
- * Each: u16 kind, u16 zero, u32 bytes, then the bytes. Kind 1 (TRAIN): entries of
- * u32 domain, u32 samples, u64 tokens, f64 loss_sum; domains rising, each at most once. */
-#define MX_SECTION_TRAIN 1u
-#define MX_TRAIN_ENTRY_BYTES 24u
-
-struct mx_train_entry {
-    uint32_t domain;  /* index in the run's list of domains */
-    uint32_t samples; /* 0 if the trainer doesn't count them */
-    uint64_t tokens;  /* how many tokens' losses are in the sum */
-    double loss_sum;  /* nats */
-};
+/* The sections of a feedback request: sections.h. */
 
 /* feedback flags */
 #define MX_FLAG_NONFINITE_LOSS 1u
@@ -215,13 +219,5 @@ enum mx_feedback_outcome {
     MX_FEEDBACK_LATE = 2,      /* the step was closed before; nothing changed */
     MX_FEEDBACK_DIVERGED = 3,  /* it has reported it before, with other losses; nothing changed */
 };
-
-/* Appends a TRAIN section. */
-void mx_train_encode(struct mx_writer *w, const struct mx_train_entry *e, size_t n);
-/* Finds the TRAIN section and checks its form (not its values). *ret_n is 0 if there is none;
- * an unknown kind is refused. Entries are read with mx_train_get. */
-int mx_train_decode(struct mx_span sections, struct mx_span *ret_entries, size_t *ret_n,
-                    struct mx_err *err) MX_MUST_CHECK;
-void mx_train_get(struct mx_span entries, size_t i, struct mx_train_entry *ret);
 
 #endif

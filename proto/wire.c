@@ -27,6 +27,23 @@ void mx_store_u64(uint8_t *p, uint64_t v)
     mx_store_u32(p + 4, (uint32_t)(v >> 32));
 }
 
+float mx_load_f32(const uint8_t *p)
+{
+    uint32_t bits = mx_load_u32(p);
+    float v;
+
+    memcpy(&v, &bits, sizeof v);
+    return v;
+}
+
+void mx_store_f32(uint8_t *p, float v)
+{
+    uint32_t bits;
+
+    memcpy(&bits, &v, sizeof bits);
+    mx_store_u32(p, bits);
+}
+
 void mx_reader_init(struct mx_reader *r, const void *p, size_t n)
 {
     static const uint8_t nothing;

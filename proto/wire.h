@@ -60,5 +60,7 @@ uint32_t mx_load_u32(const uint8_t *p);
 uint64_t mx_load_u64(const uint8_t *p);
 void mx_store_u32(uint8_t *p, uint32_t v);
 void mx_store_u64(uint8_t *p, uint64_t v);
+float mx_load_f32(const uint8_t *p);
+void mx_store_f32(uint8_t *p, float v);
 
 #endif

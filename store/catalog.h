@@ -17,7 +17,7 @@
 #include "store/journal.h"
 #include "store/shard.h"
 
-#define MX_CATALOG_FORMAT 2u
+#define MX_CATALOG_FORMAT 3u
 
 struct mx_catalog;
 

@@ -19,23 +19,37 @@ double *mx_bandit_p(double *state, uint32_t k)
     return state + MX_BANDIT_HEAD + k;
 }
 
-size_t mx_bandit_state_size(uint32_t k)
+size_t mx_bandit_state_size(const struct mx_policy_conf *c)
 {
-    return MX_BANDIT_HEAD + 2 * (size_t)k;
+    return MX_BANDIT_HEAD + 2 * (size_t)c->k;
 }
 
-void mx_bandit_init(double *state, uint32_t k, const double *prior, double stat)
+void mx_bandit_init(double *state, const struct mx_policy_conf *c, double stat)
 {
+    uint32_t k = c->k;
+
     *mx_bandit_head(state) = (struct mx_bandit){1.0 / k, 1.0 / k};
     for (uint32_t i = 0; i < k; i++) {
         mx_bandit_stat(state)[i] = stat;
     }
-    memcpy(mx_bandit_p(state, k), prior, k * sizeof *prior);
+    memcpy(mx_bandit_p(state, k), c->prior, k * sizeof *c->prior);
 }
 
-void mx_bandit_weights(const double *state, uint32_t k, double *ret)
+void mx_bandit_weights(const double *state, const struct mx_policy_conf *c, double *ret)
 {
-    memcpy(ret, state + MX_BANDIT_HEAD + k, k * sizeof *ret);
+    memcpy(ret, state + MX_BANDIT_HEAD + c->k, c->k * sizeof *ret);
+}
+
+void mx_bandit_explain(const double *state, const struct mx_policy_conf *c, double *ret)
+{
+    const struct mx_bandit *b = (const struct mx_bandit *)(const void *)state;
+
+    for (uint32_t i = 0; i < c->k; i++) {
+        double stat = state[MX_BANDIT_HEAD + i];
+
+        ret[i] = isfinite(stat) ? stat : NAN; /* never reported: there is none */
+        ret[c->k + i] = b->eps;
+    }
 }
 
 int mx_bandit_due(uint64_t t, double warmup_steps, double update_frequency)

@@ -28,10 +28,13 @@ struct mx_bandit *mx_bandit_head(double *state);
 double *mx_bandit_stat(double *state);
 double *mx_bandit_p(double *state, uint32_t k);
 
-size_t mx_bandit_state_size(uint32_t k);
+size_t mx_bandit_state_size(const struct mx_policy_conf *c);
 /* eps 1/K, every statistic `stat`, weights the prior. */
-void mx_bandit_init(double *state, uint32_t k, const double *prior, double stat);
-void mx_bandit_weights(const double *state, uint32_t k, double *ret);
+void mx_bandit_init(double *state, const struct mx_policy_conf *c, double stat);
+void mx_bandit_weights(const double *state, const struct mx_policy_conf *c, double *ret);
+/* For explanations: the statistic of each domain, and eps_t. */
+#define MX_BANDIT_TERMS .n_terms = 2, .terms = {"estimate", "exploration"}
+void mx_bandit_explain(const double *state, const struct mx_policy_conf *c, double *ret);
 
 /* Whether step t updates: after the warm-up, and then every update_frequency-th. Feedback of other
  * steps is dropped, as in the authors' code. */
@@ -52,10 +55,13 @@ double mx_logaddexp(double a, double b);
 
 /* Rows of params tables that several policies have, in this order. */
 #define MX_BANDIT_PARAM_WARMUP                                                                    \
-    {"warmup_steps", 0, 0, 1e12, 1, "steps at the start whose feedback is dropped"}
+    {"warmup_steps", 0, 0, 1e12, MX_PARAM_INTEGER,                                                \
+     "steps at the start whose feedback is dropped", NULL}
 #define MX_BANDIT_PARAM_FREQUENCY                                                                 \
-    {"update_frequency", 1, 1, 1e12, 1, "update at every so many steps; the others are dropped"}
+    {"update_frequency", 1, 1, 1e12, MX_PARAM_INTEGER,                                            \
+     "update at every so many steps; the others are dropped", NULL}
 #define MX_BANDIT_PARAM_ALPHA                                                                     \
-    {"alpha", 0.9, 0, 1, 0, "smoothing: how much of the old estimate stays at an update"}
+    {"alpha", 0.9, 0, 1, MX_PARAM_NUMBER,                                                         \
+     "smoothing: how much of the old estimate stays at an update", NULL}
 
 #endif

@@ -5,6 +5,7 @@
 #include "daemon/core/check.h"
 #include "daemon/core/savgol.h"
 
+#include <math.h>
 #include <string.h>
 
 /* The block: this header, then `window` rows of raw losses (row number modulo window), then the
@@ -55,6 +56,33 @@ void mx_loss_history_init(double *history, uint32_t k, const struct mx_loss_opti
 uint64_t mx_loss_history_n(const double *history)
 {
     return (uint64_t)((const struct head *)(const void *)history)->n;
+}
+
+static int is_whole(double v, double max)
+{
+    return v >= 0.0 && v <= max && floor(v) == v;
+}
+
+/* Kept rows up to row `last`. */
+static double rows_to(const struct head *h, double last)
+{
+    return last >= h->first ? floor((last - h->first) / h->stride) + 1.0 : 0.0;
+}
+
+int mx_loss_history_sane(const double *history, const struct mx_loss_options *options)
+{
+    const struct head *h = (const struct head *)(const void *)history;
+    int doublings;
+
+    if (h->rows != options->rows || h->window != options->window ||
+        h->first != (double)options->first || h->shrink != (options->shrink != 0) ||
+        !is_whole(h->n, 0x1p53) || !is_whole(h->stride, 0x1p53) || !(h->kept <= h->rows) ||
+        frexp(h->stride / options->stride, &doublings) != 0.5 || doublings < 1) {
+        return 0;
+    }
+    return h->kept == rows_to(h, h->n - 1.0) &&
+           h->final == (h->n < h->window ? 0.0
+                                         : rows_to(h, h->n - 1.0 - floor(h->window / 2.0)));
 }
 
 static size_t row_of(const struct head *h, size_t j)

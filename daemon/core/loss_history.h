@@ -37,6 +37,10 @@ void mx_loss_history_init(double *history, uint32_t k, const struct mx_loss_opti
  * the value that the caller imputes. */
 void mx_loss_history_add(double *history, uint32_t k, const double *counts, const double *losses);
 
+/* Whether a history that comes from outside is one with these options. Its counts and losses may be
+ * any numbers; its places, and how many there are, are what its number of rows makes them. */
+int mx_loss_history_sane(const double *history, const struct mx_loss_options *options);
+
 /* How many rows have been added. */
 uint64_t mx_loss_history_n(const double *history);
 

@@ -6,9 +6,9 @@
  * of another size or samples are longer: the parts begin at fixed steps, and what is drawn in a
  * slot is then `length` samples in a row, named by the first. Cursors, budgets and withdrawals
  * count single samples in every part. Where the length changes, what is left of each domain's
- * present window is passed over (series.h). How many each domain gets (counts) comes from the mix and one
- * random offset; which samples, from the domain's cursor and the order of its epoch; which slot,
- * from a permutation keyed by (seed, step). The world size appears nowhere. Any thread. */
+ * present window is passed over (series.h). How many each domain gets (counts) comes from the mix
+ * and one random offset; which samples, from the domain's cursor and the order of its epoch; which
+ * slot, from a permutation keyed by (seed, step). The world size appears nowhere. Any thread. */
 #ifndef MX_CORE_PLAN_H
 #define MX_CORE_PLAN_H
 
@@ -59,8 +59,8 @@ struct mx_series mx_plan_series(const struct mx_plan_spec *s, uint64_t step, uin
 /* Writes how many slots each domain gets in `step` under `shares`, with `cursors` samples drawn of
  * each before. Sums to exactly the part's batch. Returns -1, or the index of a domain whose budget
  * this step would break where that stops the run (MX_EXHAUSTED_STOP, or nothing open is left to
- * take over); then counts are not to be used. With REDISTRIBUTE a domain's count never passes its budget and
- * the excess goes to the domains with room in proportion to their shares (largest remainder, ties
+ * take over); then counts are not to be used. With REDISTRIBUTE a domain's count never passes its
+ * budget and the excess goes to the domains with room in proportion to their shares (largest remainder, ties
  * to the lower index), repeatedly until placed; domains of share 0 take it only if no other can.
  * None takes it up to its takes_below (what a ceiling or a pin allows) or beyond.
  * BLOCK sampling moves whole micro-batches, so a domain with less than a block left has none. */

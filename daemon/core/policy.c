@@ -11,6 +11,17 @@ static const struct mx_policy_ops *const policies[] = {
     &mx_policy_exp3,
     &mx_policy_ema,
     &mx_policy_naive_validation,
+    &mx_policy_exp3_classic,
+    &mx_policy_loss_average,
+    &mx_policy_doremi,
+    &mx_policy_doge,
+    &mx_policy_ucb,
+    &mx_policy_boltzmann,
+    &mx_policy_agents,
+    &mx_policy_skillit,
+    &mx_policy_dbl,
+    &mx_policy_aioli,
+    &mx_policy_ado,
 };
 
 #define POLICIES (sizeof policies / sizeof policies[0])

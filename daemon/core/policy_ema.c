@@ -15,16 +15,19 @@ static const struct mx_policy_param ema_params[] = {
     [FREQUENCY] = MX_BANDIT_PARAM_FREQUENCY,
 };
 
-static void ema_init(double *state, uint32_t k, const double *prior, const double *params)
+static void ema_init(double *state, const struct mx_policy_conf *c)
 {
-    (void)params;
-    mx_bandit_init(state, k, prior, 0.0);
-    memcpy(mx_bandit_stat(state), prior, k * sizeof *prior);
+    mx_bandit_init(state, c, 0.0);
+    memcpy(mx_bandit_stat(state), c->prior, c->k * sizeof *c->prior);
 }
 
-static void ema_on_train(double *state, uint32_t k, const double *params, uint64_t t,
-                         const struct mx_domain_stats *stats, uint32_t n)
+static void ema_observe(double *state, const struct mx_policy_conf *c,
+                        const struct mx_observation *o)
 {
+    const struct mx_domain_stats *stats = o->train;
+    const double *params = c->params;
+    uint32_t k = c->k, n = o->n_train;
+    uint64_t t = o->t;
     double *w = mx_bandit_stat(state), *p = mx_bandit_p(state, k);
     double s = 2.0 / (1.0 + (double)t), sum = 0.0;
 
@@ -52,7 +55,10 @@ const struct mx_policy_ops mx_policy_ema = {
     .n_params = sizeof ema_params / sizeof ema_params[0],
     .state_size = mx_bandit_state_size,
     .init = ema_init,
-    .on_train = ema_on_train,
+    .observe = ema_observe,
     .weights = mx_bandit_weights,
+    .uses_train = 1,
     .adapts = 1,
+    MX_BANDIT_TERMS,
+    .explain = mx_bandit_explain,
 };

@@ -13,18 +13,22 @@ enum { WARMUP, FREQUENCY, REWARD_SCALE };
 static const struct mx_policy_param exp3_params[] = {
     [WARMUP] = MX_BANDIT_PARAM_WARMUP,
     [FREQUENCY] = MX_BANDIT_PARAM_FREQUENCY,
-    [REWARD_SCALE] = {"reward_scale", 0.1, 0, 1e6, 0, "what a loss is multiplied by"},
+    [REWARD_SCALE] = {"reward_scale", 0.1, 0, 1e6, MX_PARAM_NUMBER,
+                      "what a loss is multiplied by", NULL},
 };
 
-static void exp3_init(double *state, uint32_t k, const double *prior, const double *params)
+static void exp3_init(double *state, const struct mx_policy_conf *c)
 {
-    (void)params;
-    mx_bandit_init(state, k, prior, 0.0);
+    mx_bandit_init(state, c, 0.0);
 }
 
-static void exp3_on_train(double *state, uint32_t k, const double *params, uint64_t t,
-                          const struct mx_domain_stats *stats, uint32_t n)
+static void exp3_observe(double *state, const struct mx_policy_conf *c,
+                         const struct mx_observation *o)
 {
+    const struct mx_domain_stats *stats = o->train;
+    const double *params = c->params;
+    uint32_t k = c->k, n = o->n_train;
+    uint64_t t = o->t;
     double *s = mx_bandit_stat(state);
     const double *p = mx_bandit_p(state, k);
 
@@ -47,7 +51,10 @@ const struct mx_policy_ops mx_policy_exp3 = {
     .n_params = sizeof exp3_params / sizeof exp3_params[0],
     .state_size = mx_bandit_state_size,
     .init = exp3_init,
-    .on_train = exp3_on_train,
+    .observe = exp3_observe,
     .weights = mx_bandit_weights,
+    .uses_train = 1,
     .adapts = 1,
+    MX_BANDIT_TERMS,
+    .explain = mx_bandit_explain,
 };

@@ -18,15 +18,18 @@ static const struct mx_policy_param naive_params[] = {
     [FREQUENCY] = MX_BANDIT_PARAM_FREQUENCY,
 };
 
-static void naive_init(double *state, uint32_t k, const double *prior, const double *params)
+static void naive_init(double *state, const struct mx_policy_conf *c)
 {
-    (void)params;
-    mx_bandit_init(state, k, prior, 0.0);
+    mx_bandit_init(state, c, 0.0);
 }
 
-static void naive_on_train(double *state, uint32_t k, const double *params, uint64_t t,
-                           const struct mx_domain_stats *stats, uint32_t n)
+static void naive_observe(double *state, const struct mx_policy_conf *c,
+                          const struct mx_observation *o)
 {
+    const struct mx_domain_stats *stats = o->train;
+    const double *params = c->params;
+    uint32_t k = c->k, n = o->n_train;
+    uint64_t t = o->t;
     double *s = mx_bandit_stat(state);
     double least = INFINITY, most = -INFINITY;
 
@@ -51,7 +54,10 @@ const struct mx_policy_ops mx_policy_naive_validation = {
     .n_params = sizeof naive_params / sizeof naive_params[0],
     .state_size = mx_bandit_state_size,
     .init = naive_init,
-    .on_train = naive_on_train,
+    .observe = naive_observe,
     .weights = mx_bandit_weights,
+    .uses_train = 1,
     .adapts = 1,
+    MX_BANDIT_TERMS,
+    .explain = mx_bandit_explain,
 };

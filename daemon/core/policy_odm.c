@@ -20,10 +20,9 @@ static const struct mx_policy_param odm_params[] = {
     [ALPHA] = MX_BANDIT_PARAM_ALPHA,
 };
 
-static void odm_init(double *state, uint32_t k, const double *prior, const double *params)
+static void odm_init(double *state, const struct mx_policy_conf *c)
 {
-    (void)params;
-    mx_bandit_init(state, k, prior, -INFINITY);
+    mx_bandit_init(state, c, -INFINITY);
 }
 
 static void smooth(double *log_r, double alpha, const struct mx_domain_stats *stats, uint32_t n)
@@ -47,9 +46,13 @@ static double largest_of(const double *v, uint32_t k)
     return largest;
 }
 
-static void odm_on_train(double *state, uint32_t k, const double *params, uint64_t t,
-                         const struct mx_domain_stats *stats, uint32_t n)
+static void odm_observe(double *state, const struct mx_policy_conf *c,
+                        const struct mx_observation *o)
 {
+    const struct mx_domain_stats *stats = o->train;
+    const double *params = c->params;
+    uint32_t k = c->k, n = o->n_train;
+    uint64_t t = o->t;
     double *log_r = mx_bandit_stat(state), *p = mx_bandit_p(state, k);
 
     if (!mx_bandit_due(t, params[WARMUP], params[FREQUENCY])) {
@@ -81,9 +84,13 @@ static void single_exponents(double *state, uint32_t k)
     }
 }
 
-static void odm_single_on_train(double *state, uint32_t k, const double *params, uint64_t t,
-                                const struct mx_domain_stats *stats, uint32_t n)
+static void odm_single_observe(double *state, const struct mx_policy_conf *c,
+                               const struct mx_observation *o)
 {
+    const struct mx_domain_stats *stats = o->train;
+    const double *params = c->params;
+    uint32_t k = c->k, n = o->n_train;
+    uint64_t t = o->t;
     if (n == 0 || !mx_bandit_due(t, params[WARMUP], params[FREQUENCY])) {
         return;
     }
@@ -103,9 +110,12 @@ const struct mx_policy_ops mx_policy_odm = {
     .n_params = sizeof odm_params / sizeof odm_params[0],
     .state_size = mx_bandit_state_size,
     .init = odm_init,
-    .on_train = odm_on_train,
+    .observe = odm_observe,
     .weights = mx_bandit_weights,
+    .uses_train = 1,
     .adapts = 1,
+    MX_BANDIT_TERMS,
+    .explain = mx_bandit_explain,
 };
 
 const struct mx_policy_ops mx_policy_odm_single = {
@@ -115,7 +125,10 @@ const struct mx_policy_ops mx_policy_odm_single = {
     .n_params = sizeof odm_params / sizeof odm_params[0],
     .state_size = mx_bandit_state_size,
     .init = odm_init,
-    .on_train = odm_single_on_train,
+    .observe = odm_single_observe,
     .weights = mx_bandit_weights,
+    .uses_train = 1,
     .adapts = 1,
+    MX_BANDIT_TERMS,
+    .explain = mx_bandit_explain,
 };

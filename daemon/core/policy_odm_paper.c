@@ -17,21 +17,26 @@ static const struct mx_policy_param paper_params[] = {
     [WARMUP] = MX_BANDIT_PARAM_WARMUP,
     [FREQUENCY] = MX_BANDIT_PARAM_FREQUENCY,
     [ALPHA] = MX_BANDIT_PARAM_ALPHA,
-    [REWARD_SCALE] = {"reward_scale", 1, 0, 1e6, 0, "what a loss is multiplied by"},
-    [MIN_RATE] = {"min_exploration_rate", 0, 0, 1, 0, "eps_t is not below this, nor over 1/K"},
-    [CLIP] = {"exponent_clip", 5, 0, 1e9, 0,
-              "exponents lie at most this far below the largest; 1e9: no clipping"},
+    [REWARD_SCALE] = {"reward_scale", 1, 0, 1e6, MX_PARAM_NUMBER,
+                      "what a loss is multiplied by", NULL},
+    [MIN_RATE] = {"min_exploration_rate", 0, 0, 1, MX_PARAM_NUMBER,
+                  "eps_t is not below this, nor over 1/K", NULL},
+    [CLIP] = {"exponent_clip", 5, 0, 1e9, MX_PARAM_NUMBER,
+              "exponents lie at most this far below the largest; 1e9: no clipping", NULL},
 };
 
-static void paper_init(double *state, uint32_t k, const double *prior, const double *params)
+static void paper_init(double *state, const struct mx_policy_conf *c)
 {
-    (void)params;
-    mx_bandit_init(state, k, prior, 0.0);
+    mx_bandit_init(state, c, 0.0);
 }
 
-static void paper_on_train(double *state, uint32_t k, const double *params, uint64_t t,
-                           const struct mx_domain_stats *stats, uint32_t n)
+static void paper_observe(double *state, const struct mx_policy_conf *c,
+                          const struct mx_observation *o)
 {
+    const struct mx_domain_stats *stats = o->train;
+    const double *params = c->params;
+    uint32_t k = c->k, n = o->n_train;
+    uint64_t t = o->t;
     struct mx_bandit *b = mx_bandit_head(state);
     double *r = mx_bandit_stat(state), *p = mx_bandit_p(state, k);
     double alpha = params[ALPHA], largest;
@@ -65,7 +70,10 @@ const struct mx_policy_ops mx_policy_odm_paper = {
     .n_params = sizeof paper_params / sizeof paper_params[0],
     .state_size = mx_bandit_state_size,
     .init = paper_init,
-    .on_train = paper_on_train,
+    .observe = paper_observe,
     .weights = mx_bandit_weights,
+    .uses_train = 1,
     .adapts = 1,
+    MX_BANDIT_TERMS,
+    .explain = mx_bandit_explain,
 };

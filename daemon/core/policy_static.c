@@ -4,31 +4,27 @@
 
 #include <string.h>
 
-static size_t static_state_size(uint32_t k)
+static size_t static_state_size(const struct mx_policy_conf *c)
 {
-    return k;
+    return c->k;
 }
 
-static void static_init(double *state, uint32_t k, const double *prior, const double *params)
+static void static_init(double *state, const struct mx_policy_conf *c)
 {
-    (void)params;
-    memcpy(state, prior, k * sizeof *state);
+    memcpy(state, c->prior, c->k * sizeof *state);
 }
 
-static void static_on_train(double *state, uint32_t k, const double *params, uint64_t t,
-                            const struct mx_domain_stats *stats, uint32_t n)
+static void static_observe(double *state, const struct mx_policy_conf *c,
+                           const struct mx_observation *o)
 {
     (void)state;
-    (void)k;
-    (void)params;
-    (void)t;
-    (void)stats;
-    (void)n;
+    (void)c;
+    (void)o;
 }
 
-static void static_weights(const double *state, uint32_t k, double *ret)
+static void static_weights(const double *state, const struct mx_policy_conf *c, double *ret)
 {
-    memcpy(ret, state, k * sizeof *ret);
+    memcpy(ret, state, c->k * sizeof *ret);
 }
 
 const struct mx_policy_ops mx_policy_static = {
@@ -36,7 +32,7 @@ const struct mx_policy_ops mx_policy_static = {
     .what = "the weights stay as configured",
     .state_size = static_state_size,
     .init = static_init,
-    .on_train = static_on_train,
+    .observe = static_observe,
     .weights = static_weights,
     .adapts = 0,
 };

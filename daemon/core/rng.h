@@ -17,6 +17,7 @@ enum mx_stream {
     MX_STREAM_SLOTS = 3,  /* the key of the slot permutation of step a */
     MX_STREAM_ORDER = 4,  /* the key of the order of domain b in epoch a */
     MX_STREAM_JOIN = 5,   /* the key of the order of samples that joined domain b at cursor a */
+    MX_STREAM_SWEEP = 6,  /* place b of a policy's sweep a over the domains */
 };
 
 /* 64 random bits for (seed, stream, a, b). */

@@ -21,16 +21,79 @@ static void *carve(struct carver *c, size_t bytes)
     return p;
 }
 
+static void lay_out_mixers(struct mx_run *r, const struct mx_run_config *c, struct carver *m)
+{
+    size_t k = c->plan.k, scratch = 0, d = k * sizeof(double);
+
+    r->fit_max = 0;
+    r->uses_grad = r->uses_reward = 0;
+    for (uint32_t i = 0; i < c->n_mixers; i++) {
+        struct mx_mixer *x = &r->mixers[i];
+        size_t one;
+
+        x->conf = c->mixers[i];
+        x->conf.policy.k = c->plan.k;
+        x->conf.policy.prior = r->prior;
+        x->words = mx_mixer_size(&x->conf);
+        x->state = carve(m, x->words * sizeof(double));
+        one = mx_mixer_scratch(&x->conf);
+        scratch = one > scratch ? one : scratch;
+        one = mx_mixer_work_size(&x->conf);
+        r->fit_max = one > r->fit_max ? one : r->fit_max;
+        r->uses_grad |= x->conf.policy.ops->uses_grad;
+        r->uses_reward |= x->conf.policy.ops->uses_reward;
+    }
+    r->n_shares = c->plan.k * (c->mixers[0].guards.apply == MX_APPLY_LOSS ? 2u : 1u);
+    r->fit_buffer = carve(m, r->fit_max * sizeof(double));
+    r->mixer_scratch = carve(m, scratch * sizeof(double));
+    r->term_buffer = carve(m, MX_POLICY_TERMS_MAX * d);
+    r->bound_buffer = carve(m, k);
+    r->reward_buffer = carve(m, k * sizeof(struct mx_reward));
+    r->reward_stats = carve(m, k * sizeof(struct mx_reward_stats));
+    r->gram = carve(m, r->uses_grad ? MX_GRAM_MAX * MX_GRAM_MAX * sizeof(double) : 0);
+    r->shadow_shares = carve(m, (c->n_mixers - 1) * k * sizeof(uint64_t));
+    r->shadow_weights = carve(m, (c->n_mixers - 1) * d);
+}
+
+/* What evaluations take. */
+static void lay_out_evals(struct mx_run *r, const struct mx_run_config *c, struct carver *m)
+{
+    r->eval_first[0] = 0;
+    for (uint32_t i = 0; i < c->n_eval_sets; i++) {
+        r->eval_first[i + 1] = r->eval_first[i] + c->eval_sets[i];
+    }
+    r->members = r->eval_first[c->n_eval_sets];
+    r->eval_loss = carve(m, r->members * sizeof(double));
+    r->eval_step = carve(m, r->members * sizeof(uint64_t));
+    r->eval_buffer = carve(m, r->members * sizeof(struct mx_eval_loss));
+    r->eval_stats = carve(m, r->members * sizeof(struct mx_domain_stats));
+}
+
+static void lay_out_open(struct mx_run *r, struct mx_open_step *o, uint32_t k, struct carver *m)
+{
+    size_t u = k * sizeof(uint64_t);
+
+    o->ranks = carve(m, MX_RANK_WORDS * sizeof(uint64_t));
+    o->loss = carve(m, k * sizeof(struct mx_fixed));
+    o->tokens = carve(m, u);
+    o->samples = carve(m, u);
+    o->eval_loss = carve(m, r->members * sizeof(struct mx_fixed));
+    o->eval_tokens = carve(m, r->members * sizeof(uint64_t));
+    o->reward = carve(m, r->uses_reward ? k * sizeof(struct mx_fixed) : 0);
+    o->reward_count = carve(m, r->uses_reward ? u : 0);
+    o->gram_domains = carve(m, r->uses_grad ? MX_GRAM_MAX * sizeof(uint32_t) : 0);
+    o->gram = carve(m, r->uses_grad ? MX_GRAM_WORDS * sizeof(double) : 0);
+}
+
 /* The one list of what a run holds, for its size and for its pointers. */
 static void lay_out(struct mx_run *r, const struct mx_run_config *c, struct carver *m)
 {
     size_t k = c->plan.k, d = k * sizeof(double), u = k * sizeof(uint64_t);
 
     r->limits = carve(m, k * sizeof(struct mx_limit));
-    r->params = carve(m, c->policy->n_params * sizeof(double));
-    r->policy_words = c->policy->state_size(c->plan.k);
-    r->policy_state = carve(m, r->policy_words * sizeof(double));
-    r->weights = carve(m, d);
+    r->prior = carve(m, d);
+    r->departure = carve(m, d);
+    lay_out_mixers(r, c, m);
     r->domains = carve(m, k * sizeof(struct mx_plan_domain));
     r->stretches = carve(m, MX_STRETCHES_MAX * sizeof(struct mx_stretch));
     r->gone = carve(m, MX_GONE_MAX * sizeof(struct mx_gone));
@@ -48,19 +111,17 @@ static void lay_out(struct mx_run *r, const struct mx_run_config *c, struct carv
     r->loss_buffer = carve(m, k * sizeof(struct mx_loss));
     r->stats = carve(m, k * sizeof(struct mx_domain_stats));
     r->weight_buffer = carve(m, d);
-    r->want_shares = carve(m, u);
+    r->want_shares = carve(m, r->n_shares * sizeof(uint64_t));
     r->share_scratch = carve(m, u);
     r->limit_scratch = carve(m, 5 * d);
     r->mix_cap = mx_run_mix_cap(c->plan.k);
     for (uint32_t i = 0; i < r->mix_cap; i++) {
-        r->mixes[i].shares = carve(m, u);
+        r->mixes[i].shares = carve(m, r->n_shares * sizeof(uint64_t));
     }
+    lay_out_evals(r, c, m);
     r->open_cap = mx_run_open_cap(c->plan.k);
     for (uint32_t i = 0; i < r->open_cap; i++) {
-        r->open[i].ranks = carve(m, MX_RANK_WORDS * sizeof(uint64_t));
-        r->open[i].loss = carve(m, k * sizeof(struct mx_fixed));
-        r->open[i].tokens = carve(m, u);
-        r->open[i].samples = carve(m, u);
+        lay_out_open(r, &r->open[i], c->plan.k, m);
     }
     r->record_words = mx_run_record_words(c->plan.k);
     r->ring_cap = mx_run_ring_cap(c->plan.k);
@@ -110,6 +171,9 @@ static void check_config(const struct mx_run_config *c)
     MX_CORE_REQUIRE(c->reserve_steps >= 1 && c->snapshot_steps >= 1);
     MX_CORE_REQUIRE(c->lag <= mx_run_lag_max(p->k) && c->quorum >= 0.0 && c->quorum <= 1.0);
     MX_CORE_REQUIRE(c->loss_max > 0.0 && c->loss_max <= MX_LOSS_MAX);
+    MX_CORE_REQUIRE(c->n_mixers >= 1 && c->n_mixers <= 1 + MX_SHADOWS_MAX);
+    MX_CORE_REQUIRE(c->n_mixers == 1 || c->shadow_steps >= 1);
+    MX_CORE_REQUIRE(c->n_eval_sets <= MX_EVAL_SETS_MAX);
     for (uint32_t i = 0; i < p->k; i++) {
         MX_CORE_REQUIRE(p->domains[i].samples >= 1 && p->domains[i].samples <= MX_SAMPLES_MAX);
         MX_CORE_REQUIRE(p->domains[i].chunk >= 1 && p->domains[i].window >= 1);
@@ -118,7 +182,7 @@ static void check_config(const struct mx_run_config *c)
     check_parts(p);
 }
 
-/* weight_buffer: the prior, to the sum 1. */
+/* The prior, to the sum 1. */
 static void copy_prior(struct mx_run *r, const double *prior)
 {
     double sum = 0.0;
@@ -129,7 +193,7 @@ static void copy_prior(struct mx_run *r, const double *prior)
     MX_CORE_REQUIRE(sum > 0.0 && isfinite(sum));
     for (uint32_t i = 0; i < r->k; i++) {
         MX_CORE_REQUIRE(prior[i] >= 0.0);
-        r->weight_buffer[i] = prior[i] / sum;
+        r->prior[i] = prior[i] / sum;
     }
 }
 
@@ -147,6 +211,8 @@ void mx_run_clear_fold(struct mx_run *r)
     r->consumed = 0;
     r->steps_closed = r->last_closed = r->last_delay = 0;
     r->accepted = r->timeouts = r->below_quorum = 0;
+    r->highest_closed = r->shadow_at = 0;
+    r->rewards = r->scores = r->grads = r->evals = r->steps_skipped = r->nonfinite = 0;
     r->open_count = 0;
     for (uint32_t i = 0; i < r->open_cap; i++) {
         r->open[i].used = 0;
@@ -164,7 +230,13 @@ void mx_run_clear_fold(struct mx_run *r)
         r->domains[i].n_stretches = r->domains[i].n_gone = 0;
         r->domains[i].budget = r->budgets[i];
     }
+    for (uint32_t i = 0; i < r->members; i++) {
+        r->eval_loss[i] = NAN;
+        r->eval_step[i] = 0;
+    }
     mx_run_point_domains(r);
+    mx_run_set_point(r, 0);
+    memcpy(r->departure, r->prior, r->k * sizeof *r->departure);
     mx_run_plan_reset(r, 0);
     r->tail_digest = mx_run_first_digest(r);
 }
@@ -186,17 +258,21 @@ struct mx_run *mx_run_init(void *memory, const struct mx_run_config *c)
     }
     r->c.plan.domains = r->domains;
     memcpy(r->limits, c->limits, r->k * sizeof *r->limits);
-    if (c->policy->n_params > 0) {
-        memcpy(r->params, c->params, c->policy->n_params * sizeof *r->params);
-    }
     r->c.limits = r->limits;
-    r->c.params = r->params;
     copy_prior(r, c->prior);
     r->c.prior = NULL;
-    c->policy->init(r->policy_state, r->k, r->weight_buffer, r->c.params);
-    c->policy->weights(r->policy_state, r->k, r->weights);
-    memset(r->want_shares, 0, r->k * sizeof *r->want_shares);
+    r->schedule = (struct mx_schedule){c->phases, c->n_phases, r->k, c->end_step, r->prior,
+                                       r->limits};
+    MX_CORE_REQUIRE(mx_schedule_ok(&r->schedule));
+    r->c.mixers = NULL;
+    r->c.eval_sets = NULL;
+    for (uint32_t i = 0; i < c->n_mixers; i++) {
+        mx_mixer_init(r->mixers[i].state, &r->mixers[i].conf);
+    }
+    r->weights = mx_mixer_weights(r->mixers[0].state);
+    memset(r->want_shares, 0, r->n_shares * sizeof *r->want_shares);
     r->pending_mix = MX_NEVER;
+    r->mix_again = MX_NEVER;
     r->pending_set = MX_NEVER;
     r->pending_exhausted = MX_NEVER;
     r->armed_ms = MX_NEVER;
@@ -279,7 +355,7 @@ uint64_t mx_run_barrier(const struct mx_run *r)
     if (r->pending_here > 0 || r->frozen) {
         b = least(b, r->frontier);
     }
-    return least(b, mx_run_lockstep_barrier(r));
+    return least(least(b, r->next_point), mx_run_lockstep_barrier(r));
 }
 
 static void on_stop(struct mx_run *r, const struct mx_event *ev, struct mx_effects *fx)
@@ -301,11 +377,15 @@ static void on_stop(struct mx_run *r, const struct mx_event *ev, struct mx_effec
  * is known before a step is planned. */
 static void want_all(struct mx_run *r, struct mx_effects *fx)
 {
-    mx_run_want_mix(r, fx);
+    if (!mx_run_want_point(r, fx)) { /* else with its entry: both take the same buffers */
+        mx_run_want_mix(r, fx);
+    }
     if (r->reserved > r->first_step) {
         mx_run_want_reserve(r, r->frontier, fx);
     }
     mx_run_want_spent(r, fx);
+    mx_run_want_work(r, fx);
+    mx_run_want_shadow(r, fx);
     mx_run_want_timer(r, fx);
 }
 
@@ -316,6 +396,7 @@ static void frozen_event(struct mx_run *r, const struct mx_event *ev, struct mx_
     case MX_EV_REQUEST: mx_run_on_request(r, ev, fx); return;
     case MX_EV_REWIND: mx_run_on_rewind(r, ev, fx); return;
     case MX_EV_TIMER: r->armed_ms = MX_NEVER; return; /* it is armed again afterwards */
+    case MX_EV_WORKED: mx_run_drop_work(r, ev->handle); return; /* likewise asked for again */
     case MX_EV_THAW:
         if (!r->rewinding) { /* else its entry thaws the run: what is asked for comes behind it */
             r->frozen = 0;
@@ -342,7 +423,10 @@ static int is_command(enum mx_event_kind kind)
 static void live_event(struct mx_run *r, const struct mx_event *ev, struct mx_effects *fx)
 {
     switch (ev->kind) {
-    case MX_EV_REQUEST: mx_run_on_request(r, ev, fx); break;
+    case MX_EV_REQUEST:
+        mx_run_on_request(r, ev, fx);
+        mx_run_want_work(r, fx); /* in lockstep nothing else may come after one that failed */
+        break;
     case MX_EV_FEEDBACK: mx_run_on_feedback(r, ev, fx); break;
     case MX_EV_SET: mx_run_on_set(r, ev, fx); break;
     case MX_EV_STOP: on_stop(r, ev, fx); break;
@@ -351,6 +435,7 @@ static void live_event(struct mx_run *r, const struct mx_event *ev, struct mx_ef
     case MX_EV_WITHDRAW: mx_run_on_withdraw(r, ev, fx); break;
     case MX_EV_REWIND: mx_run_on_rewind(r, ev, fx); break;
     case MX_EV_TIMER: mx_run_on_timer(r, ev, fx); break;
+    case MX_EV_WORKED: mx_run_on_worked(r, ev, fx); break;
     case MX_EV_FREEZE: r->frozen = 1; break;
     case MX_EV_THAW: break;
     }
@@ -384,21 +469,26 @@ void mx_run_first_entry(struct mx_run *r, uint64_t wall_ms, struct mx_entry *ret
     r->live = 1; /* what is asked for before the entry is durable goes into the journal behind it */
     r->appended = 1;
     r->versions_asked = 1;
-    mx_run_shares(r, r->weights, r->want_shares);
+    mx_run_phase_shares(r, 0, r->want_shares);
     memset(ret, 0, sizeof *ret);
     ret->kind = MX_ENTRY_CREATE;
     ret->index = 1;
     ret->time_ms = wall_ms;
     ret->mix_version = 1;
     ret->shares = r->want_shares;
+    ret->n_shares = r->n_shares;
+    ret->weights = r->weights;
+    ret->bound = r->bound_buffer;
     ret->cause = MX_CAUSE_CREATE;
 }
 
 static int create_apply(struct mx_run *r, const struct mx_entry *e)
 {
-    if (e->step != 0 || e->mix_version != 1 || mx_run_add_mix(r, 0, 0, 1, e->shares) != 0) {
+    if (e->step != 0 || e->mix_version != 1 || e->n_shares != r->n_shares ||
+        mx_run_add_mix(r, 0, 0, 1, e->shares) != 0) {
         return -1;
     }
+    mx_mixer_in_force(r->mixers[0].state, &r->mixers[0].conf, 1);
     r->created = 1;
     return 0;
 }
@@ -469,6 +559,8 @@ static int fold_one(struct mx_run *r, const struct mx_entry *e, uint64_t now_ms,
     case MX_ENTRY_WITHDRAW: return mx_run_withdraw_apply(r, e, fx);
     case MX_ENTRY_REWIND: return mx_run_rewind_apply(r, e, now_ms, fx);
     case MX_ENTRY_FORK: return mx_run_fork_apply(r, e, fx);
+    case MX_ENTRY_FIT: return mx_run_fit_apply(r, e);
+    case MX_ENTRY_SHADOW: return mx_run_shadow_apply(r, e);
     }
     return -1;
 }
@@ -482,7 +574,7 @@ enum mx_applied mx_run_fold(struct mx_run *r, const struct mx_entry *e, uint64_t
         return MX_APPLY_ORDER;
     }
     if (!first && (e->frontier > r->reserved || e->frontier > mx_run_lockstep_barrier(r) ||
-                   mx_run_advance(r, e->frontier) >= 0)) {
+                   e->frontier > r->next_point || mx_run_advance(r, e->frontier) >= 0)) {
         return MX_APPLY_ORDER; /* it says that a step was planned which can't be */
     }
     if (e->kind == MX_ENTRY_RESERVE && !mx_run_digests_hold(r, e)) {
@@ -647,7 +739,20 @@ void mx_run_view(struct mx_run *r, struct mx_run_view *ret)
     ret->stopped = r->stop_step != MX_NEVER;
     ret->exhausted = r->exhausted_step != MX_NEVER ? (int)r->exhausted_domain + 1 : 0;
     ret->exhausted_step = r->exhausted_step != MX_NEVER ? r->exhausted_step : 0;
+    ret->phase = mx_schedule_phase_at(&r->schedule, r->frontier);
+    ret->next_point = r->next_point;
     ret->weights = r->weights;
+    ret->mean_weights = mx_mixer_mean(r->mixers[0].state, &r->mixers[0].conf);
+    ret->n_shares = r->n_shares;
+    ret->rewards = r->rewards;
+    ret->scores = r->scores;
+    ret->grads = r->grads;
+    ret->evals = r->evals;
+    ret->steps_skipped = r->steps_skipped;
+    ret->nonfinite = r->nonfinite;
+    ret->eval_loss = r->eval_loss;
+    ret->eval_step = r->eval_step;
+    ret->working = mx_run_working(r);
     ret->loss = r->loss;
     ret->loss_step = r->loss_step;
     ret->cursors = mx_run_cursors(r);

@@ -24,22 +24,35 @@
  * report that no longer fits when its entry is applied (twice in flight, or its step closed
  * meanwhile) changes nothing.
  *
+ * Policies. The first mixer makes the mixes; the others are shadows: they see the same feedback and
+ * what they would do is recorded, no more. Long computations of a policy (MX_FX_WORK) are done by
+ * the shell on a copy of its state; the result is an entry (FIT) and part of the fold from then on.
+ * With MX_APPLY_LOSS the mix that is sampled from stays the prior, and a mix has as many shares
+ * again behind these: the weights of the loss.
+ *
+ * Phases (schedule.h). Where the schedule changes the mix by itself, that mix (cause PHASE) is in
+ * force from its step exactly, for all ranks and whatever the timing: steps from there on aren't
+ * planned before it is durable. In phases in which the policy has no say no mix is made by feedback;
+ * what it has learned meanwhile counts where the next phase that asks it begins. A phase says what
+ * is sampled by: with MX_APPLY_LOSS the weights of the loss are the policy's of when the phase's mix
+ * is made.
+ *
  * Lockstep (lag n > 0). The policy takes closed steps strictly in their order, and what it makes of
  * step c is in force from c + n exactly; step t isn't planned before that mix of t - n is durable.
  * So all that is planned follows from config, losses and the operator's commands, whatever the
  * timing, and a crash moves nothing.
  *
  * Commands. An operator's weights are a mix of their own from the step that the SET names, before
- * any by feedback of the same step. STOP, ADOPT, WITHDRAW and REWIND act at the frontier: nothing
- * is planned until they are durable. A rewound run is the fold of what concerns steps before S
- * (run_rewind.c says what); its REWIND entry holds that state, so that a journal is read
- * forward. */
+ * any by feedback or by the schedule of the same step, and until the next of these. STOP, ADOPT,
+ * WITHDRAW and REWIND act at the frontier: nothing is planned until they are durable. A rewound run
+ * is the fold of what concerns steps before S (run_rewind.c says what); its REWIND entry holds that
+ * state, so that a journal is read forward. */
 #ifndef MX_CORE_RUN_H
 #define MX_CORE_RUN_H
 
+#include "daemon/core/mixer.h"
 #include "daemon/core/plan.h"
-#include "daemon/core/policy.h"
-#include "daemon/core/shares.h"
+#include "daemon/core/schedule.h"
 
 /* The most that loss_max may be, nats: sums over ranks are exact up to there. */
 #define MX_LOSS_MAX 1e4
@@ -61,9 +74,19 @@ struct mx_run_config {
     double loss_max;                 /* mean losses over this (nats) are quarantined */
     const double *prior;             /* k weights, >= 0, sum > 0; borrowed for init only */
     const struct mx_limit *limits;   /* k; copied */
-    const struct mx_policy_ops *policy;
-    const double *params;            /* policy->n_params; copied */
+    const struct mx_phase *phases;   /* mx_schedule_ok; borrowed with all that they point to for the
+                                        run's life. NULL with 0 of them: the policy alone decides */
+    uint32_t n_phases;
+    /* The run's policy, then its shadows. Copied, but what they point to is borrowed for the run's
+     * life; k and prior are filled in by the run. */
+    const struct mx_mixer_conf *mixers;
+    uint32_t n_mixers;               /* 1 .. 1 + MX_SHADOWS_MAX */
+    uint32_t shadow_steps;           /* steps between two records of what the shadows would do */
+    const uint32_t *eval_sets;       /* members of each evaluation set; copied */
+    uint32_t n_eval_sets;            /* 0 .. MX_EVAL_SETS_MAX */
 };
+
+#define MX_SHADOWS_MAX 8u
 
 /* One domain of one rank's report; the meaning of the wire's entry. */
 struct mx_loss {
@@ -71,6 +94,27 @@ struct mx_loss {
     uint32_t samples;
     uint64_t tokens;
     double loss_sum;
+};
+
+/* The same of one member of an evaluation set. */
+struct mx_eval_loss {
+    uint32_t set, member;
+    uint64_t samples;
+    uint64_t tokens;
+    double loss_sum;
+};
+
+struct mx_reward {
+    uint32_t domain;
+    uint64_t count; /* > 0 */
+    double sum;
+};
+
+/* What one sample was worth; kept in the journal and counted. */
+struct mx_score {
+    uint32_t domain;
+    uint64_t sample;
+    double score;
 };
 
 /* kind, name: what a journal entry says */
@@ -88,7 +132,9 @@ struct mx_loss {
     X(10, ADOPT, adopt)      /* `domain` has grown to `samples`, as of `step` */                  \
     X(11, WITHDRAW, withdraw) /* `ranges` of `domain` are not drawn from `step` on */             \
     X(12, REWIND, rewind)    /* history goes on from `step` in another way, with state `words` */ \
-    X(13, FORK, fork)        /* first entry of a run that goes on from another's `step` */
+    X(13, FORK, fork)        /* first entry of a run that goes on from another's `step` */        \
+    X(14, FIT, fit)          /* mixer `domain` has the result of its long computation: `values` */ \
+    X(15, SHADOW, shadow)    /* the mixes that the shadows would have made of steps up to `step` */
 
 enum mx_entry_kind {
 #define MX_ENTRY_ENUM(id, NAME, name) MX_ENTRY_##NAME = id,
@@ -102,7 +148,11 @@ enum mx_mix_cause {
     MX_CAUSE_OPERATOR = 3,
     MX_CAUSE_REWIND = 4, /* the same shares under a new version */
     MX_CAUSE_FORK = 5,
+    MX_CAUSE_PHASE = 6, /* the schedule: a phase begins or an annealing goes on */
 };
+
+#define MX_REPORT_FLAG_NONFINITE 1u /* the loss was not finite */
+#define MX_REPORT_FLAG_SKIPPED 2u   /* the optimiser skipped the step */
 
 struct mx_range {
     uint64_t first, count; /* samples */
@@ -120,19 +170,36 @@ struct mx_entry {
     uint32_t rank, world, flags;
     uint64_t mix_version; /* also of CREATE, MIX, SET, REWIND, FORK: the version they make */
     const struct mx_loss *losses;
-    uint32_t n;           /* losses, digests or ranges */
-    /* CREATE, MIX, SET, REWIND, FORK: k */
+    uint32_t n;           /* losses, digests or ranges; SHADOW: shadows */
+    uint32_t n_evals, n_rewards, n_scores, n_gram;
+    const struct mx_eval_loss *evals;  /* rising in set, then member */
+    const struct mx_reward *rewards;   /* rising in domain */
+    const struct mx_score *scores;
+    const uint32_t *gram_domains;      /* n_gram, rising */
+    const double *gram;                /* upper triangle, row by row: n_gram (n_gram + 1) / 2 */
+    double lr;
+    /* CREATE, MIX, SET, REWIND, FORK: n_shares; SHADOW: n * k */
     const uint64_t *shares;
+    uint32_t n_shares;    /* k, or 2 k if the run's policy weighs the loss */
     enum mx_mix_cause cause;
     uint64_t cause_step;  /* MIX by feedback: the last step whose feedback has moved it */
     /* SET: k weights, sum > 0. Also the prior of a policy that doesn't adapt; one that does keeps
      * what it has learned, and the set mix lasts until its weights next change. */
     const double *weights;
+    /* CREATE, MIX, and of a SHADOW the weights alone, n * k: what the shares come from, for
+     * explanations; NULL if not told. MIX uses `weights` too: the policy's, after guards. */
+    const double *terms;  /* n_terms * k, as explain of policy.h */
+    uint32_t n_terms;
+    const uint8_t *bound; /* k: enum mx_bound */
+    uint32_t phase;       /* number of the schedule's phase in force at `step` */
+    /* FIT */
+    const double *values;
+    size_t n_values;
     /* RESERVE: the rolling digest after each of the steps from digest_from on */
     const uint64_t *digests;
     uint64_t digest_from;
     uint64_t to;          /* SKIP */
-    uint32_t domain;      /* EXHAUSTED, ADOPT, WITHDRAW */
+    uint32_t domain;      /* EXHAUSTED, ADOPT, WITHDRAW; FIT: mixer */
     uint32_t flag;        /* EXHAUSTED: the run ends; ADOPT: at once, not where an epoch ends */
     /* ADOPT */
     uint64_t samples;
@@ -164,6 +231,7 @@ enum mx_event_kind {
     MX_EV_FREEZE,   /* until THAW or a REWIND's entry nothing is planned or asked to be appended; what
                        is on its way still comes, and then the journal stands still */
     MX_EV_THAW,     /* not heard while a REWIND's entry is on its way */
+    MX_EV_WORKED,   /* the result of a WORK effect: its handle; entry's values, n_values */
     MX_EV_TIMER,    /* the time asked for by an ARM effect has come */
 };
 
@@ -193,6 +261,10 @@ enum mx_verdict {
     MX_NOT_SERVED,       /* feedback for a step >= frontier (u[0] the frontier) */
     MX_BAD_WORLD,        /* feedback: world differs from u[0], which others of that step gave */
     MX_BAD_DOMAIN,       /* feedback: domain u[0] >= k */
+    MX_BAD_EVAL,         /* feedback: eval set u[0] or member u[1] doesn't exist, or doesn't rise */
+    MX_BAD_REWARD,       /* feedback: a reward of domain u[0], which doesn't exist or doesn't rise */
+    MX_BAD_SCORE,        /* feedback: a score of domain u[0] >= k */
+    MX_BAD_GRAM,         /* feedback: a Gram matrix of u[0] domains, too many or not rising */
     MX_BAD_VERSION,      /* feedback: mix_version u[0] isn't the step's (never made yet) */
     MX_BAD_WEIGHTS,      /* SET: weight u[0] not finite, negative or of a closed domain; k: all 0 */
     MX_TOO_MANY_OPEN,    /* feedback: too many steps await ranks already */
@@ -222,6 +294,7 @@ enum mx_effect_kind {
     MX_FX_APPEND,   /* make `entry` durable, then mx_run_apply it; handle (0: none) waits for it */
     MX_FX_DROP,     /* steps >= `step` filled ahead are no longer right */
     MX_FX_SNAPSHOT, /* save the run: mx_run_save. Losing it costs time only */
+    MX_FX_WORK,     /* compute for mixer u[0], elsewhere: mx_run_work; then WORKED with handle */
     MX_FX_ARM,      /* give a TIMER event at `at_ms` (monotonic); replaces the one before */
 };
 
@@ -232,13 +305,14 @@ struct mx_effect {
     uint64_t step;
     uint64_t at_ms;
     uint64_t u[2];
-    uint32_t quarantined;   /* APPEND of FEEDBACK: losses left out as not finite or out of range */
-    uint32_t bad_domain;    /* the first of them, and its value */
+    uint32_t quarantined;   /* APPEND of FEEDBACK: values left out as not finite or out of range */
+    const char *bad_part;   /* the first of them: "train", "eval", "reward", "grad", "scores" */
+    uint32_t bad_domain;    /* (or member), and its value */
     double bad_value;
     struct mx_entry entry;
 };
 
-#define MX_EFFECTS_MAX 8
+#define MX_EFFECTS_MAX 16
 
 struct mx_effects {
     uint32_t n;
@@ -292,6 +366,16 @@ void mx_run_fork_entry(struct mx_run *r, uint64_t wall_ms, const struct mx_entry
 uint64_t mx_run_step_tokens(const struct mx_run_config *c, uint64_t step);
 /* The largest lag for k domains. */
 uint32_t mx_run_lag_max(uint32_t k);
+
+/* ---- policies ---- */
+const struct mx_mixer_conf *mx_run_mixer(const struct mx_run *r, uint32_t mixer);
+/* The mixer's state, mx_mixer_size doubles; good until the next apply. For WORK it is to be copied:
+ * the run goes on meanwhile. */
+const double *mx_run_mixer_state(const struct mx_run *r, uint32_t mixer);
+/* The mix that a mixer's present weights would make, k shares. */
+void mx_run_would(struct mx_run *r, uint32_t mixer, uint64_t *ret_shares);
+/* What trainers are asked for: to evaluate after these steps. Fills up to cap; how many. */
+uint32_t mx_run_requests(const struct mx_run *r, uint64_t *ret_steps, uint32_t cap);
 
 /* What a planned step holds; pointers are good until the next call that changes the run. */
 struct mx_step {
@@ -353,6 +437,9 @@ struct mx_run_view {
     uint64_t plan_changes;
     uint64_t consumed;                              /* lockstep: steps that the policy has taken */
     uint32_t branch;                                /* rewinds so far */
+    uint32_t phase;                                 /* of the schedule, at the frontier */
+    uint64_t next_point;                            /* the schedule's next whose mix isn't durable,
+                                                       UINT64_MAX for none */
     uint64_t steps_closed;                          /* whose feedback has been used */
     uint64_t last_closed;                           /* the last of them */
     uint64_t last_delay;                            /* steps from feedback to the mix it made */
@@ -362,6 +449,13 @@ struct mx_run_view {
     uint64_t exhausted_step;
     const uint64_t *shares;                         /* in force at the frontier; k */
     const double *weights;                          /* the policy's, before limits; k */
+    const double *mean_weights;                     /* their mean over all updates; k */
+    uint32_t n_shares;                              /* of a mix */
+    uint64_t rewards, scores, grads, evals;         /* values taken of each, and flags: */
+    uint64_t steps_skipped, nonfinite;              /* reports with these flags */
+    const double *eval_loss;                        /* last mean per member, all sets, NAN if never */
+    const uint64_t *eval_step;
+    int working;                                    /* a long computation is awaited */
     const double *loss;                             /* last mean per domain, NAN if never; k */
     const uint64_t *loss_step;                      /* and the step it is of; k */
     const uint64_t *cursors;                        /* at the frontier; k */

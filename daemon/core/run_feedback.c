@@ -11,6 +11,7 @@
  * alike; so a repeat may be acknowledged as soon as it is durable itself. */
 #include "daemon/core/run_state.h"
 
+#include <math.h>
 #include <string.h>
 
 uint32_t mx_run_open_cap(uint32_t k)
@@ -92,6 +93,14 @@ static void clear_open(const struct mx_run *r, struct mx_open_step *o, uint32_t 
     memset(o->loss, 0, r->k * sizeof *o->loss);
     memset(o->tokens, 0, r->k * sizeof *o->tokens);
     memset(o->samples, 0, r->k * sizeof *o->samples);
+    memset(o->eval_loss, 0, r->members * sizeof *o->eval_loss);
+    memset(o->eval_tokens, 0, r->members * sizeof *o->eval_tokens);
+    if (r->uses_reward) {
+        memset(o->reward, 0, r->k * sizeof *o->reward);
+        memset(o->reward_count, 0, r->k * sizeof *o->reward_count);
+    }
+    o->n_gram = 0;
+    o->version = 0;
 }
 
 struct mx_open_step *mx_run_open(struct mx_run *r, uint64_t step, uint32_t world)
@@ -122,45 +131,23 @@ static int below_quorum(const struct mx_run *r, const struct mx_open_step *o)
     return (double)o->reported < r->c.quorum * (double)o->world;
 }
 
-/* The policy learns what was reported of a step. */
+/* The policies learn what was reported of a step. */
 static void show(struct mx_run *r, const struct mx_open_step *o)
 {
-    const struct mx_policy_ops *policy = r->c.policy;
-    uint32_t n = 0;
-
-    if (below_quorum(r, o)) {
-        return;
-    }
-    for (uint32_t i = 0; i < r->k; i++) {
-        if (o->tokens[i] > 0) {
-            r->stats[n] = (struct mx_domain_stats){
-                i, o->tokens[i], o->samples[i],
-                mx_fixed_get(&o->loss[i]) / (double)o->tokens[i]};
-            r->loss[i] = r->stats[n].loss;
-            r->loss_step[i] = o->step;
-            n++;
-        }
-    }
-    if (n > 0 && policy->adapts) {
-        memcpy(r->weight_buffer, r->weights, r->k * sizeof *r->weights);
-        policy->on_train(r->policy_state, r->k, r->c.params, o->step + 1, r->stats, n);
-        policy->weights(r->policy_state, r->k, r->weights);
-        if (memcmp(r->weight_buffer, r->weights, r->k * sizeof *r->weights) != 0) {
-            r->policy_wanted = 1;
-            r->last_moved = o->step;
-        }
+    if (!below_quorum(r, o)) {
+        mx_run_show(r, o);
     }
 }
 
 int mx_run_owes_mix(const struct mx_run *r, uint64_t *ret)
 {
     *ret = r->consumed + r->c.lag - 1;
-    return r->c.lag > 0 && r->policy_wanted;
+    return r->c.lag > 0 && (r->policy_wanted || mx_run_working(r));
 }
 
 void mx_run_consume(struct mx_run *r)
 {
-    while (r->c.lag > 0 && !r->policy_wanted) {
+    while (r->c.lag > 0 && !r->policy_wanted && !mx_run_working(r) && !mx_run_point_due(r)) {
         struct mx_open_step *o;
 
         if (mx_run_skipped(r, r->consumed, &r->consumed)) {
@@ -187,6 +174,7 @@ static void close_step(struct mx_run *r, struct mx_open_step *o)
     r->steps_closed++;
     r->below_quorum += (uint64_t)below_quorum(r, o);
     r->last_closed = o->step;
+    r->highest_closed = o->step > r->highest_closed ? o->step : r->highest_closed;
     o->closed = 1;
     if (r->c.lag == 0) {
         show(r, o);
@@ -248,6 +236,52 @@ static uint32_t check_domains(const struct mx_run *r, const struct mx_loss *loss
     return n;
 }
 
+/* Whether what it says beside the losses is of things that exist, in their order; else told in fx
+ * (NULL: not told). */
+static int parts_exist(const struct mx_run *r, const struct mx_entry *e, uint64_t handle,
+                       struct mx_effects *fx)
+{
+    enum mx_verdict verdict = MX_OK;
+    uint64_t u[2] = {0, 0};
+
+    for (uint32_t i = 0; i < e->n_evals && verdict == MX_OK; i++) {
+        const struct mx_eval_loss *l = &e->evals[i], *before = &e->evals[i > 0 ? i - 1 : 0];
+
+        if (l->set >= r->c.n_eval_sets ||
+            l->member >= r->eval_first[l->set + 1] - r->eval_first[l->set] ||
+            (i > 0 && (l->set < before->set || (l->set == before->set &&
+                                                l->member <= before->member)))) {
+            verdict = MX_BAD_EVAL;
+            u[0] = l->set;
+            u[1] = l->member;
+        }
+    }
+    for (uint32_t i = 0; i < e->n_rewards && verdict == MX_OK; i++) {
+        if (e->rewards[i].domain >= r->k ||
+            (i > 0 && e->rewards[i].domain <= e->rewards[i - 1].domain)) {
+            verdict = MX_BAD_REWARD;
+            u[0] = e->rewards[i].domain;
+        }
+    }
+    for (uint32_t i = 0; i < e->n_scores && verdict == MX_OK; i++) {
+        if (e->scores[i].domain >= r->k) {
+            verdict = MX_BAD_SCORE;
+            u[0] = e->scores[i].domain;
+        }
+    }
+    for (uint32_t i = 0; i < e->n_gram && verdict == MX_OK; i++) {
+        if (e->n_gram > MX_GRAM_MAX || e->gram_domains[i] >= r->k ||
+            (i > 0 && e->gram_domains[i] <= e->gram_domains[i - 1])) {
+            verdict = MX_BAD_GRAM;
+            u[0] = e->n_gram;
+        }
+    }
+    if (verdict != MX_OK && fx != NULL) {
+        mx_run_refuse(fx, handle, verdict, u[0])->u[1] = u[1];
+    }
+    return verdict == MX_OK;
+}
+
 /* Whether it claims another mix than the step was planned under. 0: it doesn't say. */
 static int wrong_version(const struct mx_run *r, const struct mx_entry *e)
 {
@@ -298,6 +332,9 @@ static int refused(struct mx_run *r, const struct mx_event *ev, struct mx_effect
         mx_run_refuse(fx, ev->handle, MX_BAD_DOMAIN, e->losses[bad].domain);
         return 1;
     }
+    if (!parts_exist(r, e, ev->handle, fx)) {
+        return 1;
+    }
     if (wrong_version(r, e)) {
         mx_run_refuse(fx, ev->handle, MX_BAD_VERSION, e->mix_version);
         return 1;
@@ -323,34 +360,114 @@ static int refused(struct mx_run *r, const struct mx_event *ev, struct mx_effect
     return 1;
 }
 
+/* Tells of the first value that is left out of a report. */
+static void quarantine(struct mx_effect *f, const char *part, uint32_t domain, double value)
+{
+    if (f->quarantined++ == 0) {
+        f->bad_part = part;
+        f->bad_domain = domain;
+        f->bad_value = value;
+    }
+}
+
+static void keep_losses(struct mx_run *r, const struct mx_entry *in, struct mx_effect *f)
+{
+    struct mx_loss_bounds bounds = {r->c.loss_max, mx_run_step_tokens(&r->c, in->step)};
+    struct mx_entry *e = &f->entry;
+
+    for (uint32_t i = 0; i < in->n; i++) {
+        const struct mx_loss *l = &in->losses[i];
+
+        if (mx_loss_ok(l, &bounds)) {
+            r->loss_buffer[e->n++] = *l;
+        } else {
+            quarantine(f, "train", l->domain,
+                       l->tokens > 0 ? l->loss_sum / (double)l->tokens : l->loss_sum);
+        }
+    }
+    e->losses = r->loss_buffer;
+}
+
+static void keep_evals(struct mx_run *r, const struct mx_entry *in, struct mx_effect *f)
+{
+    struct mx_entry *e = &f->entry;
+
+    for (uint32_t i = 0; i < in->n_evals; i++) {
+        const struct mx_eval_loss *l = &in->evals[i];
+
+        if (mx_eval_ok(l, r->c.loss_max)) {
+            r->eval_buffer[e->n_evals++] = *l;
+        } else {
+            quarantine(f, "eval", r->eval_first[l->set] + l->member,
+                       l->tokens > 0 ? l->loss_sum / (double)l->tokens : l->loss_sum);
+        }
+    }
+    e->evals = r->eval_buffer;
+}
+
+static void keep_rewards(struct mx_run *r, const struct mx_entry *in, struct mx_effect *f)
+{
+    struct mx_entry *e = &f->entry;
+
+    for (uint32_t i = 0; i < in->n_rewards; i++) {
+        const struct mx_reward *w = &in->rewards[i];
+
+        if (mx_reward_ok(w)) {
+            r->reward_buffer[e->n_rewards++] = *w;
+        } else {
+            quarantine(f, "reward", w->domain,
+                       w->count > 0 ? w->sum / (double)w->count : w->sum);
+        }
+    }
+    e->rewards = r->reward_buffer;
+}
+
+/* Inner products belong together, and so do scores: one that is no number keeps all of them out. */
+static void keep_whole(const struct mx_entry *in, struct mx_effect *f)
+{
+    struct mx_entry *e = &f->entry;
+    uint32_t bad = 0, row = 0;
+    double value;
+
+    if (in->n_gram > 0 && mx_gram_ok(in->gram, in->n_gram, in->lr, &row, &value)) {
+        e->n_gram = in->n_gram;
+        e->gram_domains = in->gram_domains;
+        e->gram = in->gram;
+        e->lr = in->lr;
+    } else if (in->n_gram > 0) {
+        quarantine(f, "grad", in->gram_domains[row], value);
+    }
+    while (bad < in->n_scores && isfinite(in->scores[bad].score)) {
+        bad++;
+    }
+    if (bad == in->n_scores) {
+        e->n_scores = in->n_scores;
+        e->scores = in->scores;
+    } else {
+        quarantine(f, "scores", in->scores[bad].domain, in->scores[bad].score);
+    }
+}
+
 void mx_run_on_feedback(struct mx_run *r, const struct mx_event *ev, struct mx_effects *fx)
 {
     const struct mx_entry *in = ev->entry;
-    struct mx_loss_bounds bounds = {r->c.loss_max, mx_run_step_tokens(&r->c, in->step)};
     struct mx_effect *f;
     struct mx_entry *e;
-    uint32_t kept, first;
 
     if (refused(r, ev, fx)) {
         return;
     }
-    kept = mx_loss_clean(in->losses, in->n, &bounds, r->loss_buffer, &first);
     e = mx_run_append(r, fx, ev->handle, MX_ENTRY_FEEDBACK);
     e->step = in->step;
     e->rank = in->rank;
     e->world = in->world;
     e->flags = in->flags;
-    e->mix_version = in->mix_version;
-    e->losses = r->loss_buffer;
-    e->n = kept;
+    e->mix_version = in->mix_version != 0 ? in->mix_version : mx_run_version_of(r, in->step);
     f = &fx->fx[fx->n - 1];
-    f->quarantined = in->n - kept;
-    if (first < in->n) {
-        const struct mx_loss *l = &in->losses[first];
-
-        f->bad_domain = l->domain;
-        f->bad_value = l->tokens > 0 ? l->loss_sum / (double)l->tokens : l->loss_sum;
-    }
+    keep_losses(r, in, f);
+    keep_evals(r, in, f);
+    keep_rewards(r, in, f);
+    keep_whole(in, f);
     r->quarantined += f->quarantined;
 }
 
@@ -411,18 +528,70 @@ void mx_run_rearm(struct mx_run *r, uint64_t now_ms)
 
 /* ---- entries -------------------------------------------------------------------------------- */
 
-/* Whether the sums can take an entry's losses. What quarantines is the config of the day, these
- * are the bounds of the arithmetic. */
+/* Whether the sums can take an entry's values. What quarantines is the config of the day, these are
+ * the bounds of the arithmetic. */
 static int summable(const struct mx_entry *e)
 {
     struct mx_loss_bounds widest = {0x1p14, (uint64_t)1 << 40};
+    uint32_t row;
+    double bad;
 
     for (uint32_t i = 0; i < e->n; i++) {
         if (!mx_loss_ok(&e->losses[i], &widest)) {
             return 0;
         }
     }
-    return 1;
+    for (uint32_t i = 0; i < e->n_evals; i++) {
+        if (!mx_eval_ok(&e->evals[i], 0x1p14)) {
+            return 0;
+        }
+    }
+    for (uint32_t i = 0; i < e->n_rewards; i++) {
+        if (!mx_reward_ok(&e->rewards[i])) {
+            return 0;
+        }
+    }
+    return e->n_gram == 0 || mx_gram_ok(e->gram, e->n_gram, e->lr, &row, &bad);
+}
+
+/* Adds a report to what the step has so far. */
+static void take_report(struct mx_run *r, struct mx_open_step *o, const struct mx_entry *e)
+{
+    for (uint32_t i = 0; i < e->n; i++) {
+        const struct mx_loss *l = &e->losses[i];
+
+        mx_fixed_add(&o->loss[l->domain], l->loss_sum);
+        o->tokens[l->domain] += l->tokens;
+        o->samples[l->domain] += l->samples;
+    }
+    for (uint32_t i = 0; i < e->n_evals; i++) {
+        uint32_t at = r->eval_first[e->evals[i].set] + e->evals[i].member;
+
+        mx_fixed_add(&o->eval_loss[at], e->evals[i].loss_sum);
+        o->eval_tokens[at] += e->evals[i].tokens;
+    }
+    for (uint32_t i = 0; i < e->n_rewards && r->uses_reward; i++) {
+        mx_fixed_add(&o->reward[e->rewards[i].domain], e->rewards[i].sum);
+        o->reward_count[e->rewards[i].domain] += e->rewards[i].count;
+    }
+    if (r->uses_grad && e->n_gram > 0 && (o->n_gram == 0 || e->rank < o->gram_rank)) {
+        o->gram_rank = e->rank;
+        o->n_gram = e->n_gram;
+        o->lr = e->lr;
+        memcpy(o->gram_domains, e->gram_domains, e->n_gram * sizeof *o->gram_domains);
+        memcpy(o->gram, e->gram,
+               (size_t)e->n_gram * (e->n_gram + 1u) / 2u * sizeof *o->gram);
+    }
+    o->version = e->mix_version > o->version ? e->mix_version : o->version;
+    r->evals += e->n_evals;
+    r->rewards += e->n_rewards;
+    r->grads += e->n_gram > 0;
+    r->scores += e->n_scores;
+    r->steps_skipped += (e->flags & MX_REPORT_FLAG_SKIPPED) != 0;
+    r->nonfinite += (e->flags & MX_REPORT_FLAG_NONFINITE) != 0;
+    bit_put(o->ranks, e->rank, 1);
+    o->reported++;
+    r->accepted++;
 }
 
 int mx_run_feedback_apply(struct mx_run *r, const struct mx_entry *e, uint64_t now_ms,
@@ -433,7 +602,7 @@ int mx_run_feedback_apply(struct mx_run *r, const struct mx_entry *e, uint64_t n
 
     if (e->world == 0 || e->world > MX_WORLD_MAX || e->rank >= e->world ||
         e->step >= r->frontier || e->step < r->first_step ||
-        check_domains(r, e->losses, e->n) < e->n || !summable(e)) {
+        check_domains(r, e->losses, e->n) < e->n || !parts_exist(r, e, 0, NULL) || !summable(e)) {
         return -1;
     }
     o = mx_run_find_open(r, e->step);
@@ -458,16 +627,7 @@ int mx_run_feedback_apply(struct mx_run *r, const struct mx_entry *e, uint64_t n
         r->duplicates++;
         return 0;
     }
-    for (uint32_t i = 0; i < e->n; i++) {
-        const struct mx_loss *l = &e->losses[i];
-
-        mx_fixed_add(&o->loss[l->domain], l->loss_sum);
-        o->tokens[l->domain] += l->tokens;
-        o->samples[l->domain] += l->samples;
-    }
-    bit_put(o->ranks, e->rank, 1);
-    o->reported++;
-    r->accepted++;
+    take_report(r, o, e);
     fx->counted = 1;
     if (o->reported == o->world) {
         close_step(r, o);

@@ -231,7 +231,8 @@ void mx_run_on_request(struct mx_run *r, const struct mx_event *ev, struct mx_ef
         return;
     }
     mx_run_want_reserve(r, ev->step, fx);
-    if (r->mix_waiting) {
+    if (!mx_run_want_point(r, fx) &&
+        (r->mix_waiting || r->frontier + r->c.lead >= r->mix_again)) {
         mx_run_want_mix(r, fx);
     }
     if (r->frontier != before) {

@@ -28,7 +28,9 @@ static int keeps(const struct mx_entry *e, uint64_t step)
     case MX_ENTRY_STOP:
     case MX_ENTRY_EXHAUSTED:
     case MX_ENTRY_SKIP:
-    case MX_ENTRY_ADOPT: return e->step < step;
+    case MX_ENTRY_ADOPT:
+    case MX_ENTRY_FIT:
+    case MX_ENTRY_SHADOW: return e->step < step;
     }
     return 0;
 }
@@ -92,7 +94,7 @@ int mx_run_unwinds(const struct mx_run *r, uint64_t step)
 int mx_run_unwound(struct mx_run *r, uint64_t step)
 {
     if (!r->created || step < r->first_step || step > r->reserved || r->frontier > step ||
-        mx_run_advance(r, step) >= 0 || !mx_run_enough_stays(r)) {
+        step > r->next_point || mx_run_advance(r, step) >= 0 || !mx_run_enough_stays(r)) {
         return -1;
     }
     r->reserved = step; /* a snapshot may know of more */
@@ -115,9 +117,12 @@ static int push_turn(struct mx_run *r, uint64_t step, uint64_t version, uint64_t
 /* Goes on from the state in the entry's words, under a new version of the mix in force there. */
 static int go_on_from(struct mx_run *r, const struct mx_entry *e, int fork)
 {
-    if (mx_run_restore(r, e->words, e->n_words) != 0 || r->frontier != e->step) {
+    if (mx_run_restore(r, e->words, e->n_words) != 0 || r->frontier != e->step ||
+        e->n_shares != r->n_shares) {
         return -1;
     }
+    mx_run_forget_work(r);
+    r->pending_shadow = 0;
     if (fork) {
         r->n_turns = 0;
         r->branch = 0;
@@ -151,8 +156,9 @@ void mx_run_on_rewind(struct mx_run *r, const struct mx_event *ev, struct mx_eff
         e = mx_run_append(r, fx, ev->handle, MX_ENTRY_REWIND);
         e->step = in->step;
         e->mix_version = ++r->versions_asked;
-        memcpy(r->want_shares, in->shares, r->k * sizeof *r->want_shares);
+        memcpy(r->want_shares, in->shares, r->n_shares * sizeof *r->want_shares);
         e->shares = r->want_shares;
+        e->n_shares = r->n_shares;
         e->cause = MX_CAUSE_REWIND;
         e->words = in->words;
         e->n_words = in->n_words;
@@ -193,7 +199,7 @@ void mx_run_fork_entry(struct mx_run *r, uint64_t wall_ms, const struct mx_entry
     mx_run_plan_reset(r, from->step); /* what is asked for meanwhile is of steps from there on */
     r->first_step = r->reserved = r->snapshot_at = from->step;
     r->versions_asked = from->mix_version;
-    memcpy(r->want_shares, from->shares, r->k * sizeof *r->want_shares);
+    memcpy(r->want_shares, from->shares, r->n_shares * sizeof *r->want_shares);
     memset(ret, 0, sizeof *ret);
     ret->kind = MX_ENTRY_FORK;
     ret->index = 1;
@@ -202,6 +208,7 @@ void mx_run_fork_entry(struct mx_run *r, uint64_t wall_ms, const struct mx_entry
     ret->frontier = from->step;
     ret->mix_version = from->mix_version;
     ret->shares = r->want_shares;
+    ret->n_shares = r->n_shares;
     ret->cause = MX_CAUSE_FORK;
     ret->words = from->words;
     ret->n_words = from->n_words;

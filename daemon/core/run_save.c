@@ -8,7 +8,7 @@
 #include <math.h>
 #include <string.h>
 
-#define SAVE_MAGIC 0x32305641534e5552u /* "RUNSAV02" */
+#define SAVE_MAGIC 0x33305641534e5552u /* "RUNSAV03" */
 /* Words before the cursors: magic, k, policy's name, words of its state, position. */
 #define CURSORS_AT 5u
 /* No cursor gets there in MX_STEP_MAX steps, so that none overflows. */
@@ -110,7 +110,7 @@ static void save_mixes(const struct mx_run *r, struct sink *s)
         put(s, m->from);
         put(s, (uint64_t)m->set);
         put(s, m->version);
-        put_all(s, m->shares, r->k);
+        put_all(s, m->shares, r->n_shares);
     }
 }
 
@@ -131,6 +131,26 @@ static const struct mx_open_step *next_open(const struct mx_run *r,
     return next;
 }
 
+static void put_fixed(struct sink *s, const struct mx_fixed *f)
+{
+    put(s, f->high);
+    put(s, f->low);
+}
+
+static void save_gram(const struct mx_open_step *o, struct sink *s)
+{
+    size_t words = (size_t)o->n_gram * (o->n_gram + 1u) / 2u;
+
+    put(s, (uint64_t)o->n_gram << 32 | (o->n_gram > 0 ? o->gram_rank : 0));
+    put_double(s, o->n_gram > 0 ? o->lr : 0.0);
+    for (uint32_t i = 0; i < o->n_gram; i++) {
+        put(s, o->gram_domains[i]);
+    }
+    for (size_t i = 0; i < words; i++) {
+        put_double(s, o->gram[i]);
+    }
+}
+
 static void save_open(const struct mx_run *r, struct sink *s)
 {
     const struct mx_open_step *o = NULL;
@@ -140,12 +160,23 @@ static void save_open(const struct mx_run *r, struct sink *s)
         put(s, o->step);
         put(s, o->world);
         put(s, (uint64_t)o->closed);
+        put(s, o->version);
         put_all(s, o->ranks, ((size_t)o->world + 63) / 64);
         for (uint32_t i = 0; i < r->k; i++) {
-            put(s, o->loss[i].high);
-            put(s, o->loss[i].low);
+            put_fixed(s, &o->loss[i]);
             put(s, o->tokens[i]);
             put(s, o->samples[i]);
+        }
+        for (uint32_t i = 0; i < r->members; i++) {
+            put_fixed(s, &o->eval_loss[i]);
+            put(s, o->eval_tokens[i]);
+        }
+        for (uint32_t i = 0; i < r->k && r->uses_reward; i++) {
+            put_fixed(s, &o->reward[i]);
+            put(s, o->reward_count[i]);
+        }
+        if (r->uses_grad) {
+            save_gram(o, s);
         }
     }
 }
@@ -200,6 +231,78 @@ static void save_domains(const struct mx_run *r, struct sink *s)
     }
 }
 
+/* What the policies are, in order: a state is of these and of no others. */
+static uint64_t policies_hash(const struct mx_run *r)
+{
+    uint64_t h = r->members;
+
+    for (uint32_t i = 0; i < r->c.n_mixers; i++) {
+        h = (h ^ name_hash(r->mixers[i].conf.policy.ops->name)) * 0x100000001b3u;
+    }
+    return h;
+}
+
+static uint64_t policy_words(const struct mx_run *r)
+{
+    uint64_t words = 0;
+
+    for (uint32_t i = 0; i < r->c.n_mixers; i++) {
+        words += r->mixers[i].words;
+    }
+    return words;
+}
+
+static void save_counts(const struct mx_run *r, struct sink *s)
+{
+    put(s, r->rewards);
+    put(s, r->scores);
+    put(s, r->grads);
+    put(s, r->evals);
+    put(s, r->steps_skipped);
+    put(s, r->nonfinite);
+}
+
+static void load_counts(struct mx_run *r, struct source *s)
+{
+    r->rewards = get(s);
+    r->scores = get(s);
+    r->grads = get(s);
+    r->evals = get(s);
+    r->steps_skipped = get(s);
+    r->nonfinite = get(s);
+}
+
+static void save_schedule(const struct mx_run *r, struct sink *s)
+{
+    put(s, r->point);
+    for (uint32_t i = 0; i < r->k && mx_run_departed(r); i++) {
+        put_double(s, r->departure[i]);
+    }
+}
+
+/* Where the run stands in its schedule: at a point, and past no other. */
+static void load_schedule(struct mx_run *r, struct source *s)
+{
+    uint64_t point = get_upto(s, MX_STEP_MAX);
+    double sum = 0.0;
+
+    if (point > 0 && !mx_schedule_is_point(&r->schedule, point)) {
+        s->failed = 1;
+        return;
+    }
+    mx_run_set_point(r, point);
+    s->failed |= r->frontier > r->next_point || !mx_run_points_there(r);
+    if (!mx_run_departed(r)) {
+        return;
+    }
+    for (uint32_t i = 0; i < r->k; i++) {
+        r->departure[i] = get_double(s);
+        s->failed |= !(r->departure[i] >= 0.0 && r->departure[i] <= 1.0);
+        sum += r->departure[i];
+    }
+    s->failed |= !(fabs(sum - 1.0) < 1e-6);
+}
+
 size_t mx_run_save(const struct mx_run *r, uint64_t *words, size_t cap, uint64_t *ret_step)
 {
     struct sink s = {words, 0, cap};
@@ -207,8 +310,8 @@ size_t mx_run_save(const struct mx_run *r, uint64_t *words, size_t cap, uint64_t
     MX_CORE_REQUIRE(r->created);
     put(&s, SAVE_MAGIC);
     put(&s, r->k);
-    put(&s, name_hash(r->c.policy->name));
-    put(&s, r->policy_words);
+    put(&s, policies_hash(r));
+    put(&s, policy_words(r));
     put(&s, r->frontier);
     put_all(&s, mx_run_cursors(r), r->k);
     put(&s, r->applied);
@@ -219,9 +322,12 @@ size_t mx_run_save(const struct mx_run *r, uint64_t *words, size_t cap, uint64_t
     save_history(r, &s);
     save_domains(r, &s);
     save_mixes(r, &s);
-    for (size_t i = 0; i < r->policy_words; i++) {
-        put_double(&s, r->policy_state[i]);
+    for (uint32_t i = 0; i < r->c.n_mixers; i++) {
+        for (size_t j = 0; j < r->mixers[i].words; j++) {
+            put_double(&s, r->mixers[i].state[j]);
+        }
     }
+    save_schedule(r, &s);
     put(&s, (uint64_t)r->policy_wanted);
     put(&s, r->last_moved);
     put(&s, r->consumed);
@@ -231,9 +337,16 @@ size_t mx_run_save(const struct mx_run *r, uint64_t *words, size_t cap, uint64_t
     put(&s, r->accepted);
     put(&s, r->timeouts);
     put(&s, r->below_quorum);
+    put(&s, r->highest_closed);
+    put(&s, r->shadow_at);
+    save_counts(r, &s);
     for (uint32_t i = 0; i < r->k; i++) {
         put_double(&s, r->loss[i]);
         put(&s, r->loss_step[i]);
+    }
+    for (uint32_t i = 0; i < r->members; i++) {
+        put_double(&s, r->eval_loss[i]);
+        put(&s, r->eval_step[i]);
     }
     save_open(r, &s);
     put(&s, r->closed_base);
@@ -343,7 +456,7 @@ static void load_mixes(struct mx_run *r, struct source *s)
         uint64_t from = get_upto(s, MX_STEP_MAX * 2), set = get_upto(s, 1);
         uint64_t version = get_upto(s, versions);
 
-        get_all(s, r->want_shares, r->k);
+        get_all(s, r->want_shares, r->n_shares);
         if (s->failed || version == 0 || (i == 0 ? from > r->frontier : from <= r->frontier) ||
             mx_run_add_mix(r, i == 0 ? r->frontier : from, (int)set, version, r->want_shares) != 0) {
             s->failed = 1;
@@ -366,16 +479,60 @@ static uint32_t ones(uint64_t v)
     return n;
 }
 
+static void get_fixed(struct source *s, struct mx_fixed *f)
+{
+    f->high = get(s);
+    f->low = get(s);
+}
+
 /* Sums as reports give them: else a mean would be none. */
+static void load_losses(struct source *s, struct mx_fixed *loss, uint64_t *tokens)
+{
+    get_fixed(s, loss);
+    *tokens = get_upto(s, (uint64_t)1 << 56);
+    s->failed |= loss->high > (uint64_t)1 << 62 ||
+                 mx_fixed_get(loss) > 0x1p14 * (double)*tokens;
+}
+
 static void load_sums(struct mx_run *r, struct source *s, struct mx_open_step *o)
 {
     for (uint32_t d = 0; d < r->k; d++) {
-        o->loss[d].high = get_upto(s, (uint64_t)1 << 62);
-        o->loss[d].low = get(s);
-        o->tokens[d] = get_upto(s, (uint64_t)1 << 56);
+        load_losses(s, &o->loss[d], &o->tokens[d]);
         o->samples[d] = get_upto(s, (uint64_t)1 << 56);
-        s->failed |= mx_fixed_get(&o->loss[d]) > 0x1p14 * (double)o->tokens[d];
     }
+    for (uint32_t i = 0; i < r->members; i++) {
+        load_losses(s, &o->eval_loss[i], &o->eval_tokens[i]);
+    }
+    for (uint32_t d = 0; d < r->k && r->uses_reward; d++) {
+        get_fixed(s, &o->reward[d]);
+        o->reward_count[d] = get_upto(s, (uint64_t)1 << 56);
+        s->failed |= fabs(mx_fixed_get_signed(&o->reward[d])) >
+                     MX_REWARD_MAX * (double)o->reward_count[d] * 1.0001;
+    }
+}
+
+static void load_gram(struct mx_run *r, struct source *s, struct mx_open_step *o)
+{
+    uint32_t row;
+    double bad;
+    uint64_t word = get(s);
+    uint32_t n = (uint32_t)(word >> 32);
+
+    o->gram_rank = (uint32_t)word;
+    o->lr = get_double(s);
+    if (n > MX_GRAM_MAX || o->gram_rank >= o->world) {
+        s->failed = 1;
+        return;
+    }
+    o->n_gram = n;
+    for (uint32_t i = 0; i < n; i++) {
+        o->gram_domains[i] = (uint32_t)get_upto(s, r->k - 1);
+        s->failed |= i > 0 && o->gram_domains[i] <= o->gram_domains[i - 1];
+    }
+    for (size_t i = 0; i < (size_t)n * (n + 1u) / 2u; i++) {
+        o->gram[i] = get_double(s);
+    }
+    s->failed |= n > 0 && !mx_gram_ok(o->gram, n, o->lr, &row, &bad);
 }
 
 static void load_open(struct mx_run *r, struct source *s)
@@ -393,6 +550,7 @@ static void load_open(struct mx_run *r, struct source *s)
         least = step + 1;
         o = mx_run_open(r, step, (uint32_t)world);
         o->closed = (int)get_upto(s, r->c.lag > 0);
+        o->version = get_upto(s, r->versions);
         for (uint64_t w = 0; w < (world + 63) / 64; w++) {
             uint64_t most = world - w * 64 >= 64 ? UINT64_MAX
                                                  : ((uint64_t)1 << (world - w * 64)) - 1;
@@ -404,29 +562,29 @@ static void load_open(struct mx_run *r, struct source *s)
         s->failed |= o->reported == 0 ||
                      (!o->closed && (o->reported == o->world || step < r->first_step));
         load_sums(r, s, o);
+        if (r->uses_grad) {
+            load_gram(r, s, o);
+        }
     }
 }
 
-/* Weights must be weights, whatever the words of the policy's state say. */
-static void load_policy(struct mx_run *r, struct source *s)
+/* Weights must be weights, whatever the words of the policies' states say. */
+static void load_policies(struct mx_run *r, struct source *s)
 {
-    double sum = 0.0;
+    for (uint32_t i = 0; i < r->c.n_mixers; i++) {
+        struct mx_mixer *m = &r->mixers[i];
 
-    for (size_t i = 0; i < r->policy_words; i++) {
-        r->policy_state[i] = get_double(s);
+        for (size_t j = 0; j < m->words; j++) {
+            m->state[j] = get_double(s);
+        }
+        s->failed |= !mx_mixer_sane(m->state, &m->conf);
     }
-    r->c.policy->weights(r->policy_state, r->k, r->weights);
-    for (uint32_t i = 0; i < r->k; i++) {
-        s->failed |= !(r->weights[i] >= 0.0 && r->weights[i] <= 1.0 + 1e-9);
-        sum += r->weights[i];
-    }
-    s->failed |= !(fabs(sum - 1.0) < 1e-6);
 }
 
 static int load_head(struct mx_run *r, struct source *s)
 {
-    if (get(s) != SAVE_MAGIC || get(s) != r->k || get(s) != name_hash(r->c.policy->name) ||
-        get(s) != r->policy_words) {
+    if (get(s) != SAVE_MAGIC || get(s) != r->k || get(s) != policies_hash(r) ||
+        get(s) != policy_words(r)) {
         return -1;
     }
     mx_run_plan_reset(r, get_upto(s, MX_STEP_MAX * 2));
@@ -457,21 +615,35 @@ int mx_run_load(struct mx_run *r, const uint64_t *words, size_t n)
         return -1;
     }
     load_mixes(r, &s);
-    load_policy(r, &s);
-    r->policy_wanted = (int)get_upto(&s, 1);
+    load_policies(r, &s);
+    if (s.failed) {
+        return -1;
+    }
+    load_schedule(r, &s);
+    if (s.failed) {
+        return -1;
+    }
+    r->policy_wanted = (int)get_upto(&s, r->c.lag > 0 ? 1 : 2);
     r->last_moved = get_upto(&s, r->frontier);
     r->consumed = get_upto(&s, r->c.lag > 0 ? MX_STEP_MAX * 2 : 0);
     s.failed |= r->frontier > mx_run_lockstep_barrier(r) ||
-                (r->c.lag > 0 && r->consumed == 0 && r->policy_wanted);
+                (r->c.lag > 0 && r->consumed == 0 && (r->policy_wanted || mx_run_working(r)));
     r->steps_closed = get(&s);
     r->last_closed = get(&s);
     r->last_delay = get(&s);
     r->accepted = get(&s);
     r->timeouts = get(&s);
     r->below_quorum = get(&s);
+    r->highest_closed = get_upto(&s, r->frontier);
+    r->shadow_at = get_upto(&s, r->frontier);
+    load_counts(r, &s);
     for (uint32_t i = 0; i < r->k; i++) {
         r->loss[i] = get_double(&s);
         r->loss_step[i] = get(&s);
+    }
+    for (uint32_t i = 0; i < r->members; i++) {
+        r->eval_loss[i] = get_double(&s);
+        r->eval_step[i] = get(&s);
     }
     load_open(r, &s);
     r->closed_base = get_upto(&s, r->frontier);

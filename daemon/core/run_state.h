@@ -60,9 +60,31 @@ struct mx_open_step {
     int used;
     int closed;        /* lockstep: it waits for its turn with the policy */
     int close_pending; /* not of the fold: a CLOSE is being appended */
+    uint64_t version;  /* of the mix that the trainers say it is of, 0 if none does */
     uint64_t *ranks;         /* bitmap of who reported */
     struct mx_fixed *loss;   /* k sums, with their tokens and samples */
     uint64_t *tokens, *samples;
+    struct mx_fixed *eval_loss; /* of all sets' members, with their tokens */
+    uint64_t *eval_tokens;
+    struct mx_fixed *reward; /* k, with their counts; NULL if no policy looks at them */
+    uint64_t *reward_count;
+    /* Gradients are alike on all ranks: those of the lowest rank that reports them count. */
+    uint32_t gram_rank, n_gram; /* n_gram 0: none */
+    double lr;
+    uint32_t *gram_domains;  /* MX_GRAM_MAX; NULL if no policy looks at them */
+    double *gram;            /* upper triangle */
+};
+
+/* Numbers in the upper triangle of the largest Gram matrix. */
+#define MX_GRAM_WORDS ((size_t)MX_GRAM_MAX * (MX_GRAM_MAX + 1u) / 2u)
+
+/* A policy of the run and what the run keeps of it. */
+struct mx_mixer {
+    struct mx_mixer_conf conf;
+    double *state; /* words */
+    size_t words;
+    uint64_t working; /* not of the fold: handle of the WORK asked for, 0 if none is */
+    int fitting;      /* not of the fold: its result is being appended */
 };
 
 struct mx_trainer {
@@ -72,9 +94,14 @@ struct mx_trainer {
 };
 
 struct mx_run {
-    struct mx_run_config c; /* plan's domains borrowed, limits and params our copies: */
+    struct mx_run_config c; /* plan's domains borrowed, limits our copy: */
     struct mx_limit *limits;
-    double *params;
+    double *prior; /* k, sum 1 */
+    uint32_t eval_first[MX_EVAL_SETS_MAX + 1]; /* running sums of the eval sets' members */
+    uint32_t members; /* of all of them */
+    int uses_reward, uses_grad; /* some policy does */
+    uint32_t n_shares; /* of a mix */
+    struct mx_schedule schedule;
     uint64_t *budgets; /* k: as configured */
     uint32_t budgeted; /* domains that have one */
     uint32_t k;
@@ -100,15 +127,23 @@ struct mx_run {
     uint32_t exhausted_domain;
     struct mx_known_mix mixes[MX_MIXES_MAX]; /* rising by from, then by set */
     uint32_t mix_count, mix_cap;
-    double *policy_state; /* policy_words */
-    size_t policy_words;
-    double *weights; /* k: the policy's; follows from its state */
-    int policy_wanted; /* the policy has moved since the last mix that holds its weights */
+    struct mx_mixer mixers[1 + MX_SHADOWS_MAX]; /* c.n_mixers; states are of the fold */
+    const double *weights; /* k: the first one's, in its state */
+    int policy_wanted; /* 1: the policy has moved since the last mix that holds its weights;
+                          2: no, but there is one for later steps that may not hold them */
+    uint64_t point;    /* of the schedule: the last that has its mix */
+    uint64_t next_point; /* follows from it */
+    double *departure; /* k: mx_schedule_weights of an anneal that has begun */
     uint64_t last_moved; /* the last step closed that has moved it */
     uint64_t consumed; /* lockstep: the policy has taken all steps before it */
     uint64_t steps_closed, last_closed, last_delay, accepted, timeouts, below_quorum;
+    uint64_t highest_closed; /* no later step has been closed */
+    uint64_t shadow_at;      /* the step that the last SHADOW is of, and one; 0 for none */
+    uint64_t rewards, scores, grads, evals, steps_skipped, nonfinite;
     double *loss;        /* k */
     uint64_t *loss_step; /* k */
+    double *eval_loss;   /* members */
+    uint64_t *eval_step; /* members */
     struct mx_open_step open[MX_OPEN_MAX];
     uint32_t open_cap, open_count;
     uint64_t closed_base; /* steps before it are closed */
@@ -137,20 +172,34 @@ struct mx_run {
     uint32_t pending_skips;
     uint32_t pending_here; /* entries being appended that act at the frontier, which then stays */
     uint64_t pending_exhausted;
-    int pending_reserve, pending_spent;
+    int pending_reserve, pending_spent, pending_shadow;
+    int pending_point; /* the mix of next_point is being appended */
+    uint64_t work_handle; /* the last one given out */
     int frozen;            /* asks for nothing: a rewind is being made ready */
     int rewinding;         /* and its entry is being appended */
     uint64_t versions_asked; /* the highest version asked to be appended */
     uint64_t reserve_block, reserve_ms; /* steps that the next RESERVE takes; when the last was */
     int mix_waiting; /* a mix is wanted, but the table of mixes is full */
+    uint64_t mix_again; /* or will be, once one for this step can be made; MX_NEVER for none */
     uint64_t snapshot_at, armed_ms, now_ms, wall_ms;
     uint64_t duplicates, late, quarantined;
     struct mx_trainer trainers[MX_TRAINERS];
     uint32_t trainers_world;
-    struct mx_loss *loss_buffer;         /* k: what a FEEDBACK effect points to */
-    struct mx_domain_stats *stats;       /* k: scratch */
-    double *weight_buffer;               /* k: what a SET effect points to */
-    uint64_t *want_shares, *share_scratch; /* k each: what a MIX effect points to; scratch */
+    struct mx_loss *loss_buffer;         /* k: what a FEEDBACK effect points to; also */
+    struct mx_eval_loss *eval_buffer;    /* members, and */
+    struct mx_reward *reward_buffer;     /* k */
+    double *fit_buffer;                  /* what a FIT effect points to */
+    size_t fit_max;                      /* its doubles */
+    struct mx_domain_stats *stats, *eval_stats; /* k, members: scratch */
+    struct mx_reward_stats *reward_stats;       /* k: scratch */
+    double *gram;                        /* MX_GRAM_MAX squared: scratch */
+    double *mixer_scratch;
+    double *weight_buffer;               /* k: what a SET or a MIX effect points to */
+    double *term_buffer;                 /* likewise a MIX: MX_POLICY_TERMS_MAX * k, */
+    uint8_t *bound_buffer;               /* k, */
+    uint64_t *want_shares, *share_scratch; /* n_shares, k: what a MIX effect points to; scratch */
+    uint64_t *shadow_shares;             /* shadows * k: what a SHADOW effect points to, and */
+    double *shadow_weights;              /* likewise */
     uint64_t *digest_buffer;             /* MX_DIGESTS: what a RESERVE effect points to */
     struct mx_range *range_buffer;       /* MX_GONE_MAX: what a WITHDRAW effect points to */
     double *limit_scratch;               /* 5 k */
@@ -216,8 +265,10 @@ void mx_run_want_snapshot(struct mx_run *r, struct mx_effects *fx);
 
 /* run_mix.c */
 uint32_t mx_run_mix_cap(uint32_t k);
-/* Shares from weights, through the limits. */
-void mx_run_shares(struct mx_run *r, const double *weights, uint64_t *ret_shares);
+/* A mix's shares (n_shares) from weights to sample by, through the limits of the step. */
+void mx_run_shares(struct mx_run *r, uint64_t step, const double *sampling, uint64_t *ret_shares);
+/* What a mix comes from goes into its entry. */
+void mx_run_tell_why(struct mx_run *r, struct mx_entry *e);
 /* Drops mixes that no step from the frontier on is planned under. */
 void mx_run_trim_mixes(struct mx_run *r);
 /* Asks for the mix that is wanted, if one is and none is under way. */
@@ -227,6 +278,25 @@ int mx_run_add_mix(struct mx_run *r, uint64_t from, int set, uint64_t version,
 int mx_run_mix_apply(struct mx_run *r, const struct mx_entry *e, struct mx_effects *fx);
 void mx_run_on_set(struct mx_run *r, const struct mx_event *ev, struct mx_effects *fx);
 int mx_run_set_apply(struct mx_run *r, const struct mx_entry *e, struct mx_effects *fx);
+
+/* run_schedule.c */
+/* The points up to `step` have their mixes. */
+void mx_run_set_point(struct mx_run *r, uint64_t step);
+/* Lockstep: the next point's mix follows from the present state: no further step is taken before
+ * it. */
+int mx_run_point_due(const struct mx_run *r);
+/* Whether departure holds something: an anneal that goes out from it is under way. */
+int mx_run_departed(const struct mx_run *r);
+/* A mix's shares from the weights that the schedule says. */
+void mx_run_phase_shares(struct mx_run *r, uint64_t step, uint64_t *ret_shares);
+/* Whether each point that has its mix and lies ahead has it in the table of mixes. */
+int mx_run_points_there(const struct mx_run *r);
+/* Places in the table of mixes that points need beside those by feedback. */
+uint32_t mx_run_points_ahead(const struct mx_run *r);
+/* Asks for the mix of the next point, if it is time. Whether it did. */
+int mx_run_want_point(struct mx_run *r, struct mx_effects *fx);
+/* The point of a MIX with cause PHASE, before that mix is added. 0, or -1 if it isn't the next. */
+int mx_run_point_apply(struct mx_run *r, const struct mx_entry *e);
 
 /* run_feedback.c */
 uint32_t mx_run_open_cap(uint32_t k);
@@ -250,6 +320,23 @@ void mx_run_consume(struct mx_run *r);
 void mx_run_close_open(struct mx_run *r);
 /* Forgets what was reported of steps that are passed over. */
 void mx_run_skip_open(struct mx_run *r, uint64_t from, uint64_t to);
+
+/* run_policy.c: what the policies are shown, what they ask for, what the shadows would do */
+/* Shows all policies a closed step. */
+void mx_run_show(struct mx_run *r, const struct mx_open_step *o);
+/* Whether the run's own policy waits for a long computation. */
+int mx_run_working(const struct mx_run *r);
+/* Asks for the long computations that are wanted and not under way. */
+void mx_run_want_work(struct mx_run *r, struct mx_effects *fx);
+void mx_run_on_worked(struct mx_run *r, const struct mx_event *ev, struct mx_effects *fx);
+int mx_run_fit_apply(struct mx_run *r, const struct mx_entry *e);
+/* Asks for a record of what the shadows would do, if it is time for one. */
+void mx_run_want_shadow(struct mx_run *r, struct mx_effects *fx);
+int mx_run_shadow_apply(struct mx_run *r, const struct mx_entry *e);
+/* Forgets what is under way: the state that it was for is gone. */
+void mx_run_forget_work(struct mx_run *r);
+/* Forgets one that has come to nothing. */
+void mx_run_drop_work(struct mx_run *r, uint64_t handle);
 
 /* run_change.c: skips, domains that grow and lose samples */
 void mx_run_on_skip(struct mx_run *r, const struct mx_event *ev, struct mx_effects *fx);

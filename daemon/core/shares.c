@@ -253,6 +253,19 @@ static void take_back(uint64_t *shares, size_t k, uint64_t over)
     shares[largest] -= over;
 }
 
+void mx_limits_bound(const struct mx_limit *limits, size_t k, const double *p, uint8_t *ret)
+{
+    for (size_t i = 0; i < k; i++) {
+        const struct mx_limit *l = &limits[i];
+
+        ret[i] = (uint8_t)(!l->open                                ? MX_BOUND_CLOSED
+                           : !isnan(l->pin)                        ? MX_BOUND_PIN
+                           : l->floor > 0.0 && p[i] <= l->floor    ? MX_BOUND_FLOOR
+                           : l->ceiling < 1.0 && p[i] >= l->ceiling ? MX_BOUND_CEILING
+                                                                   : MX_BOUND_NONE);
+    }
+}
+
 void mx_shares_quantise(const double *p, size_t k, uint64_t *ret_shares, uint64_t *scratch)
 {
     uint64_t *remainders = scratch;

@@ -42,6 +42,10 @@ enum mx_limits_verdict mx_limits_check(const struct mx_limit *limits, size_t k, 
 void mx_limits_project(const struct mx_limit *limits, const double *w, size_t k, double *out,
                        double *scratch);
 
+/* Which limit has made each p of a projection what it is; ret: k of enum mx_bound. */
+enum mx_bound { MX_BOUND_NONE = 0, MX_BOUND_FLOOR, MX_BOUND_CEILING, MX_BOUND_PIN, MX_BOUND_CLOSED };
+void mx_limits_bound(const struct mx_limit *limits, size_t k, const double *p, uint8_t *ret);
+
 /* Quantises p (>= 0, finite, sums to about 1) to shares that sum to exactly MX_SHARE_ONE, by
  * largest remainder, ties to the lower index; a domain of p == 0 gets 0. scratch: k uint64. */
 void mx_shares_quantise(const double *p, size_t k, uint64_t *ret_shares, uint64_t *scratch);

@@ -105,13 +105,36 @@ static struct mx_part_entry part_of(const struct peer_knobs *k, uint64_t step)
     return part_at(k, i);
 }
 
+/* Name i of all: of the domains, then of each set and its members. */
+static void name_at(const struct peer_knobs *k, uint32_t i, char *name, size_t n)
+{
+    uint32_t set = 0;
+
+    if (i < k->domains) {
+        (void)snprintf(name, n, "domain-%" PRIu32, i);
+        return;
+    }
+    for (i -= k->domains; i > k->eval_sizes[set]; set++) {
+        i -= 1 + k->eval_sizes[set];
+    }
+    if (i == 0) {
+        (void)snprintf(name, n, "set-%" PRIu32, set);
+    } else {
+        (void)snprintf(name, n, "member-%" PRIu32, i - 1);
+    }
+}
+
 static void answer_attach(const struct peer_knobs *k, const struct mx_attach_request *q,
                           const struct mx_header *h, struct mx_writer *w)
 {
-    uint32_t last = k->names_per_page > 0 && q->domain_first + k->names_per_page < k->domains
-                        ? q->domain_first + k->names_per_page
-                        : k->domains;
+    uint32_t names = k->domains, last;
 
+    for (uint32_t i = 0; i < k->n_evals; i++) {
+        names += 1 + k->eval_sizes[i];
+    }
+    last = k->names_per_page > 0 && q->name_first + k->names_per_page < names
+               ? q->name_first + k->names_per_page
+               : names;
     mx_frame_begin(w, MX_MSG_ATTACH | MX_REPLY_BIT, MX_STATUS_OK, h->id);
     mx_attach_reply_encode(w, &(struct mx_attach_reply){.run = 5,
                                                         .frontier = 3,
@@ -124,7 +147,9 @@ static void answer_attach(const struct peer_knobs *k, const struct mx_attach_req
                                                         .slots_per_reply = k->slots_per_reply,
                                                         .max_ahead = 16,
                                                         .domain_count = k->domains,
-                                                        .domain_first = q->domain_first,
+                                                        .eval_set_count = k->n_evals,
+                                                        .name_count = names,
+                                                        .name_first = q->name_first,
                                                         .part_count =
                                                             k->n_parts > 0 ? k->n_parts : 1,
                                                         .tables = {(const uint8_t *)"", 0}});
@@ -133,9 +158,12 @@ static void answer_attach(const struct peer_knobs *k, const struct mx_attach_req
 
         mx_part_encode(w, &part);
     }
-    for (uint32_t i = q->domain_first; i < last; i++) {
+    for (uint32_t i = 0; i < k->n_evals; i++) {
+        mx_write_u32(w, k->eval_sizes[i]);
+    }
+    for (uint32_t i = q->name_first; i < last; i++) {
         char name[32];
-        (void)snprintf(name, sizeof name, "domain-%" PRIu32, i);
+        name_at(k, i, name, sizeof name);
         mx_write_str(w, name, strlen(name));
     }
 }
@@ -174,8 +202,11 @@ static void answer_batch(const struct peer_knobs *k, const struct mx_batch_reque
         }
         m.bound_count += bounds[i];
     }
-    mx_batch_layout(m.slot_count, m.bound_count, m.token_count, m.width, &at);
+    mx_batch_layout(m.slot_count, m.bound_count, m.token_count, m.width, k->weights, &at);
     m.tokens_at = (uint32_t)at.tokens;
+    m.weights_at = (uint32_t)at.weights;
+    m.flags = (k->weights ? MX_BATCH_WEIGHTS : 0) |
+              (k->eval_step > 0 && k->eval_step == q->step ? MX_BATCH_EVAL_WANTED : 0);
     mx_frame_begin(w, MX_MSG_BATCH | MX_REPLY_BIT, MX_STATUS_OK, h->id);
     mx_batch_reply_encode(w, &m);
     n = at.bytes - mx_writer_len(w);
@@ -193,6 +224,9 @@ static void answer_batch(const struct peer_knobs *k, const struct mx_batch_reque
         mx_store_u32(p + at.domains + 4 * i, k->swap_domain ? k->swap_domain : slot % k->domains);
         mx_store_u32(p + at.epochs + 4 * i, (uint32_t)(q->step % 3));
         mx_store_u32(p + at.bounds + 4 * i, bounds[i]);
+        if (k->weights) {
+            mx_store_f32(p + at.weights + 4 * i, (float)slot / 4);
+        }
         for (uint32_t t = m.token_first; t < m.token_first + m.token_count; t++) {
             size_t to = at.tokens + ((size_t)i * m.token_count + t - m.token_first) * m.width;
             uint32_t token = peer_token(q->step, slot, t, m.width);
@@ -215,15 +249,18 @@ static void answer_feedback(struct peer *p, const struct mx_feedback_request *q,
 {
     struct peer_knobs *k = &p->knobs;
     struct mx_feedback_reply m = {.entry = p->n_posted, .text = {(const uint8_t *)"", 0}};
-    struct mx_span entries;
+    struct mx_sections s;
 
     k->post = *q;
-    if (mx_train_decode(q->sections, &entries, &k->n_entries, NULL) < 0 || k->n_entries > 64) {
+    if (mx_sections_decode(q->sections, &s, NULL) < 0 || s.train.n > 64) {
         write_trouble(w, h->type, h->id, MX_STATUS_BAD_REQUEST, 0, "no train section");
         return;
     }
-    for (size_t i = 0; i < k->n_entries; i++) {
-        mx_train_get(entries, i, &k->entries[i]);
+    k->n_entries = s.train.n;
+    k->n_sections = q->sections.n <= sizeof k->sections ? q->sections.n : 0;
+    memcpy(k->sections, q->sections.p, k->n_sections);
+    for (uint32_t i = 0; i < s.train.n; i++) {
+        mx_train_get(&s.train, i, &k->entries[i]);
         if (k->entries[i].loss_sum < 0) {
             m.quarantined++;
             m.text = (struct mx_span){(const uint8_t *)"a negative loss", 15};

@@ -8,6 +8,7 @@
 #define MX_TESTS_CLIENT_PEER_H
 
 #include "proto/msg.h"
+#include "proto/sections.h"
 
 #include <pthread.h>
 #include <stdbool.h>
@@ -24,7 +25,10 @@ struct peer_knobs {
     uint32_t n_parts;
     uint64_t end_step;
     uint64_t store;
+    uint32_t n_evals, eval_sizes[4]; /* evaluation sets "set-0" with members "member-0", ... */
     uint32_t names_per_page; /* ATTACH: 0 for all */
+    bool weights;            /* BATCH: the weight of slot i is i / 4 */
+    uint64_t eval_step;      /* BATCH: an evaluation is wanted after this step, if not 0 */
     uint32_t slots_max;      /* BATCH: serves at most so many slots of a request; 0: all */
     uint32_t tokens_max;     /* BATCH: serves slots in parts of so many tokens; 0: whole */
     uint64_t version_step;   /* BATCH: the mix version is 7 before this step, 8 from it on */
@@ -52,6 +56,8 @@ struct peer_knobs {
     struct mx_feedback_request post;
     struct mx_train_entry entries[64];
     size_t n_entries;
+    uint8_t sections[4096]; /* of the last post, if they fit */
+    size_t n_sections;
     char client[64];
     char control[256];
 };

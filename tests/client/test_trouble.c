@@ -298,7 +298,7 @@ static void bad_attach(const struct mx_header *h, uint8_t *frame, size_t *n)
 {
     (void)n;
     if (h->type == MX_MSG_ATTACH) {
-        mx_store_u32(frame + MX_HEADER_BYTES + 68 + 8, 0); /* the first part's batch size */
+        mx_store_u32(frame + MX_HEADER_BYTES + 76 + 8, 0); /* the first part's batch size */
     }
 }
 
@@ -313,8 +313,8 @@ static void short_names(const struct mx_header *h, uint8_t *frame, size_t *n)
 static void no_names(const struct mx_header *h, uint8_t *frame, size_t *n)
 {
     if (h->type == MX_MSG_ATTACH) {
-        *n = MX_HEADER_BYTES + 68 + MX_PART_BYTES;
-        mx_store_u32(frame + 8, 68 + MX_PART_BYTES);
+        *n = MX_HEADER_BYTES + 76 + MX_PART_BYTES;
+        mx_store_u32(frame + 8, 76 + MX_PART_BYTES);
     }
 }
 
@@ -342,7 +342,7 @@ static void test_lies_elsewhere(void **state)
     mangle(f, bad_attach);
     FAILS(mxc_attach(f->client, "demo", 0, 1, 0, &f->run, &f->err), MXC_PROTOCOL, "out of range");
     mangle(f, short_names);
-    FAILS(mxc_attach(f->client, "demo", 0, 1, 0, &f->run, &f->err), MXC_PROTOCOL, "domain 2");
+    FAILS(mxc_attach(f->client, "demo", 0, 1, 0, &f->run, &f->err), MXC_PROTOCOL, "name 2");
     mangle(f, no_names);
     FAILS(mxc_attach(f->client, "demo", 0, 1, 0, &f->run, &f->err), MXC_PROTOCOL, "0 names");
     mangle(f, no_json);

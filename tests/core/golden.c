@@ -1,40 +1,48 @@
 /* golden.c - replays golden traces against the policies.
  *
  * golden DIR|FILE...: one line per trace, and `N passed, N failed` at the end. Exit code 1 if one
- * failed or none was there. Policy and parameters are chosen from each file's own fields. What the
- * traces are, and what is compared where the reference breaks down: traces/README.md. */
-#include "daemon/core/feedback.h"
-#include "daemon/core/policy.h"
-#include "proto/err.h"
+ * failed or none was there. The file's `algorithm` says which family replays it; an algorithm that
+ * no family knows has failed. What the traces are, and what is compared where the reference breaks
+ * down: traces/README.md. */
+#include "tests/core/golden.h"
 
-#include <cjson/cJSON.h>
 #include <dirent.h>
-#include <math.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
+#include <stdarg.h>
 
-#define TOLERANCE 1e-12
-#define K_MAX 64
-#define STATE_MAX 1024
-#define PARAMS_MAX 16
-#define FILES_MAX 256
-/* exp() of more is infinite: where the authors' code raises an error. */
-#define LOSS_MAX 709.0
+#define FILES_MAX 1024
 
 struct tally {
     int passed, failed;
 };
 
+/* The first row that `algorithm` starts with. */
+static const struct {
+    const char *starts;
+    void (*replay)(struct golden *g);
+} families[] = {
+    {"odm/", golden_odm},
+    {"odm PAPER formula", golden_odm},
+    {"aioli", golden_aioli},
+    {"doremi/", golden_proxy},
+    {"doge/", golden_proxy},
+    {"dump/", golden_rewards},
+    {"sec/", golden_rewards},
+    {"exp3 (fms", golden_rewards},
+    {"loss averaging", golden_rewards},
+    {"multi-actor", golden_agents},
+    {"skill-it", golden_skillit},
+    {"llm-shearing", golden_shearing},
+    {"ado", golden_ado},
+};
+
 /* ---- reading -------------------------------------------------------------------------------- */
 
-static const cJSON *item(const cJSON *o, const char *key)
+const cJSON *golden_item(const cJSON *o, const char *key)
 {
     return cJSON_GetObjectItemCaseSensitive(o, key);
 }
 
-/* A number, or one of the strings that stand for numbers that JSON lacks. */
-static int number(const cJSON *v, double *ret)
+int golden_number(const cJSON *v, double *ret)
 {
     if (cJSON_IsNumber(v)) {
         *ret = v->valuedouble;
@@ -48,6 +56,34 @@ static int number(const cJSON *v, double *ret)
         return -1;
     }
     return 0;
+}
+
+int golden_numbers(const cJSON *v, double *ret, int cap)
+{
+    const cJSON *e;
+    int n = 0;
+
+    if (!cJSON_IsArray(v)) {
+        return -1;
+    }
+    cJSON_ArrayForEach(e, v) {
+        if (n == cap || golden_number(e, &ret[n]) != 0) {
+            return -1;
+        }
+        n++;
+    }
+    return n;
+}
+
+void golden_fail(struct golden *g, const char *format, ...)
+{
+    va_list ap;
+
+    if (g->trouble[0] == '\0') {
+        va_start(ap, format);
+        (void)vsnprintf(g->trouble, sizeof g->trouble, format, ap);
+        va_end(ap);
+    }
 }
 
 static cJSON *read_json(const char *path)
@@ -72,210 +108,182 @@ static cJSON *read_json(const char *path)
     return root;
 }
 
-/* ---- which policy --------------------------------------------------------------------------- */
+/* ---- a policy with its guards --------------------------------------------------------------- */
 
-static const struct mx_policy_ops *policy_for(const char *algorithm)
+void golden_begin(struct golden *g, struct golden_mixer *m, const char *name, uint32_t k,
+                  uint32_t members)
 {
-    static const struct {
-        const char *starts, *policy;
-    } table[] = {
-        {"odm/smoothed_mean.group_update", "odm"}, {"odm/smoothed_mean.update", "odm-single"},
-        {"odm/exp3.group_update", "exp3"},         {"odm/ema.update", "ema"},
-        {"odm/naive_validation.update", "naive-validation"},
-        {"odm PAPER formula", "odm-paper"},
-    };
+    const struct mx_policy_ops *ops = mx_policy_find(name);
+    double sum = 0.0;
 
-    for (size_t i = 0; i < sizeof table / sizeof table[0]; i++) {
-        if (strncmp(algorithm, table[i].starts, strlen(table[i].starts)) == 0) {
-            return mx_policy_find(table[i].policy);
+    g->policy = name;
+    m->c = (struct mx_mixer_conf){.policy = {.k = k, .m = members}};
+    memset(m->tables, 0, sizeof m->tables);
+    m->state = m->scratch = NULL;
+    if (ops == NULL || k == 0 || k > GOLDEN_K_MAX || ops->n_params > GOLDEN_PARAMS_MAX) {
+        golden_fail(g, "no policy %s for %u domains", name, k);
+        return;
+    }
+    m->c.policy.ops = ops;
+    m->c.policy.prior = m->prior;
+    m->c.policy.params = m->params;
+    m->c.guards = mx_guards_none(ops);
+    for (size_t i = 0; i < ops->n_params; i++) {
+        m->params[i] = ops->params[i].fallback;
+    }
+    for (uint32_t i = 0; i < k; i++) {
+        sum += m->prior[i];
+    }
+    for (uint32_t i = 0; i < k; i++) {
+        m->prior[i] /= sum;
+        if (!(m->prior[i] >= 0.0)) {
+            golden_fail(g, "initial weight %u is %.17g of %.17g", i, m->prior[i], sum);
         }
     }
-    return NULL;
 }
 
-/* The trace's parameters by the policy's names; the authors' code calls alpha smoothing_factor. */
-static void params_for(const struct mx_policy_ops *policy, const cJSON *from, double *params)
+void golden_param(struct golden *g, struct golden_mixer *m, const char *name, double value)
 {
-    for (size_t i = 0; i < policy->n_params; i++) {
-        const struct mx_policy_param *p = &policy->params[i];
-        const cJSON *v = item(from, p->name);
+    const struct mx_policy_ops *ops = m->c.policy.ops;
 
-        if (v == NULL && strcmp(p->name, "alpha") == 0) {
-            v = item(from, "smoothing_factor");
-        }
-        params[i] = cJSON_IsNumber(v) ? v->valuedouble : p->fallback;
-        MX_REQUIRE(params[i] >= p->min && params[i] <= p->max);
-    }
-}
+    for (size_t i = 0; ops != NULL && i < ops->n_params; i++) {
+        const struct mx_policy_param *p = &ops->params[i];
+        int bounded = p->kind == MX_PARAM_NUMBER || p->kind == MX_PARAM_INTEGER;
 
-/* ---- replaying ------------------------------------------------------------------------------ */
-
-struct replay {
-    const struct mx_policy_ops *policy;
-    double params[PARAMS_MAX], state[STATE_MAX], weights[K_MAX];
-    uint32_t k;
-    int diverged;      /* the guard kept back a loss that the reference took */
-    int kept_back;     /* losses */
-    double error;      /* the largest, relative */
-    char trouble[200]; /* "" while all is well */
-};
-
-static int start(struct replay *r, const cJSON *root)
-{
-    const cJSON *params = item(root, "params"), *w = item(params, "initial_weights"), *e;
-    double prior[K_MAX], sum = 0.0;
-
-    r->k = 0;
-    cJSON_ArrayForEach(e, w) {
-        if (r->k == K_MAX || number(e, &prior[r->k]) != 0) {
-            return -1;
-        }
-        sum += prior[r->k++];
-    }
-    if (r->k == 0 || r->policy->n_params > PARAMS_MAX || r->policy->state_size(r->k) > STATE_MAX) {
-        return -1;
-    }
-    for (uint32_t i = 0; i < r->k; i++) {
-        prior[i] /= sum;
-    }
-    params_for(r->policy, params, r->params);
-    r->policy->init(r->state, r->k, prior, r->params);
-    r->policy->weights(r->state, r->k, r->weights);
-    return 0;
-}
-
-/* A step's losses in any of the three forms that traces have. How many, or -1. */
-static int losses_of(const struct replay *r, const cJSON *input, struct mx_loss *ret)
-{
-    const cJSON *map = item(input, "losses"), *all = item(input, "val_losses"), *e;
-    int n = 0;
-
-    if (item(input, "domain") != NULL) {
-        ret[0] = (struct mx_loss){.domain = (uint32_t)item(input, "domain")->valueint, .tokens = 1};
-        return number(item(input, "loss"), &ret[0].loss_sum) == 0 && ret[0].domain < r->k ? 1 : -1;
-    }
-    for (uint32_t i = 0; i < r->k; i++) {
-        char key[16];
-
-        (void)snprintf(key, sizeof key, "%u", i);
-        e = map != NULL ? item(map, key) : cJSON_GetArrayItem(all, (int)i);
-        if (e != NULL) {
-            ret[n] = (struct mx_loss){.domain = i, .tokens = 1};
-            if (number(e, &ret[n++].loss_sum) != 0) {
-                return -1;
+        if (strcmp(p->name, name) == 0) {
+            if (isnan(value) || (bounded && (value < p->min || value > p->max))) {
+                golden_fail(g, "%s is %.17g, outside [%g, %g]", name, value, p->min, p->max);
             }
+            m->params[i] = value;
+            return;
         }
     }
-    return n;
+    golden_fail(g, "%s has no param %s", g->policy, name);
 }
 
-/* Weights at their places must be the trace's, or, where the reference has broken down, sane. */
-static void compare(struct replay *r, const cJSON *expected, int step)
+void golden_ready(struct golden *g, struct golden_mixer *m)
+{
+    struct mx_policy_conf *p = &m->c.policy;
+    char text[160];
+    const char *clash;
+
+    if (g->trouble[0] != '\0') {
+        return;
+    }
+    for (size_t i = 0; i < p->ops->n_tables; i++) {
+        p->tables[i] = m->tables[i];
+        if (p->ops->tables[i].required && m->tables[i] == NULL) {
+            golden_fail(g, "%s needs a table %s", g->policy, p->ops->tables[i].name);
+            return;
+        }
+    }
+    clash = p->ops->check != NULL ? p->ops->check(p, text, sizeof text) : NULL;
+    if (clash != NULL) {
+        golden_fail(g, "%s", clash);
+        return;
+    }
+    m->state = malloc(mx_mixer_size(&m->c) * sizeof *m->state);
+    m->scratch = malloc(mx_mixer_scratch(&m->c) * sizeof *m->scratch);
+    MX_REQUIRE(m->state != NULL && m->scratch != NULL);
+    mx_mixer_init(m->state, &m->c);
+    m->weights = mx_mixer_weights(m->state);
+}
+
+void golden_observe(struct golden_mixer *m, const struct mx_observation *o)
+{
+    (void)mx_mixer_observe(m->state, &m->c, o, 0, m->scratch);
+}
+
+void golden_end(struct golden_mixer *m)
+{
+    for (size_t i = 0; i < MX_POLICY_TABLES_MAX; i++) {
+        free(m->tables[i]);
+        m->tables[i] = NULL;
+    }
+    free(m->state);
+    free(m->scratch);
+    m->state = m->scratch = NULL;
+}
+
+/* ---- comparing ------------------------------------------------------------------------------ */
+
+void golden_compare(struct golden *g, const double *weights, uint32_t n, const cJSON *expected,
+                    double tolerance, int step)
+{
+    double want[GOLDEN_K_MAX];
+
+    g->steps++;
+    if (golden_numbers(expected, want, GOLDEN_K_MAX) != (int)n) {
+        golden_fail(g, "step %d: no %u weights to compare with", step, n);
+        return;
+    }
+    for (uint32_t i = 0; i < n; i++) {
+        /* a small weight has a long logarithm, of which single precision keeps 7 digits */
+        double least = tolerance >= GOLDEN_TOLERANCE_SINGLE ? 1e-4 : 1e-300;
+        double error = fabs(weights[i] - want[i]) / fmax(fabs(want[i]), least);
+
+        g->error = fmax(g->error, error);
+        if (!(error <= tolerance)) {
+            golden_fail(g, "step %d: weight %u is %.17g, not %.17g", step, i, weights[i], want[i]);
+        }
+    }
+    golden_sound(g, weights, n, step);
+}
+
+void golden_sound(struct golden *g, const double *weights, uint32_t n, int step)
 {
     double sum = 0.0;
 
-    for (uint32_t i = 0; i < r->k; i++) {
-        double want, error;
-
-        sum += r->weights[i];
-        if (!(r->weights[i] >= 0.0 && r->weights[i] <= 1.0)) {
-            (void)snprintf(r->trouble, sizeof r->trouble, "step %d: weight %u is %.17g", step, i,
-                           r->weights[i]);
-            return;
-        }
-        if (r->diverged) {
-            continue;
-        }
-        if (number(cJSON_GetArrayItem(expected, (int)i), &want) != 0) {
-            (void)snprintf(r->trouble, sizeof r->trouble, "step %d: no weight %u", step, i);
-            return;
-        }
-        error = fabs(r->weights[i] - want) / fmax(fabs(want), 1e-300);
-        r->error = fmax(r->error, error);
-        if (!(error <= TOLERANCE)) {
-            (void)snprintf(r->trouble, sizeof r->trouble, "step %d: weight %u is %.17g, not %.17g",
-                           step, i, r->weights[i], want);
-            return;
+    for (uint32_t i = 0; i < n; i++) {
+        sum += weights[i];
+        if (!(weights[i] >= 0.0 && weights[i] <= 1.0 + GOLDEN_TOLERANCE)) {
+            golden_fail(g, "step %d: weight %u is %.17g", step, i, weights[i]);
         }
     }
-    if (fabs(sum - 1.0) > TOLERANCE) {
-        (void)snprintf(r->trouble, sizeof r->trouble, "step %d: weights sum to %.17g", step, sum);
+    if (!(fabs(sum - 1.0) <= GOLDEN_TOLERANCE)) {
+        golden_fail(g, "step %d: weights sum to %.17g", step, sum);
     }
 }
 
-static void replay_step(struct replay *r, const cJSON *step)
+void golden_kept(struct golden *g, const double *before, const double *weights, uint32_t n,
+                 int step)
 {
-    const struct mx_loss_bounds bounds = {LOSS_MAX, 1};
-    const cJSON *input = item(step, "input"), *at = item(input, "iteration");
-    struct mx_loss losses[K_MAX], kept[K_MAX];
-    struct mx_domain_stats stats[K_MAX];
-    double before[K_MAX];
-    int n = losses_of(r, input, losses), t;
-    uint32_t left, first;
-
-    at = at != NULL ? at : item(input, "step");
-    if (n < 0 || !cJSON_IsNumber(at)) {
-        (void)snprintf(r->trouble, sizeof r->trouble, "a step can't be read");
-        return;
-    }
-    t = at->valueint;
-    left = mx_loss_clean(losses, (uint32_t)n, &bounds, kept, &first);
-    r->kept_back += n - (int)left;
-    r->diverged |= left < (uint32_t)n && item(step, "error") == NULL;
-    memcpy(before, r->weights, sizeof before);
-    if (left > 0 || n == 0) { /* as a run does: what is quarantined whole is not shown */
-        for (uint32_t i = 0; i < left; i++) {
-            stats[i] = (struct mx_domain_stats){kept[i].domain, 1, 0, kept[i].loss_sum};
-        }
-        r->policy->on_train(r->state, r->k, r->params, (uint64_t)t, stats, left);
-    }
-    r->policy->weights(r->state, r->k, r->weights);
-    compare(r, item(step, "weights"), t);
-    if (left == 0 && n > 0 && memcmp(before, r->weights, r->k * sizeof *before) != 0) {
-        (void)snprintf(r->trouble, sizeof r->trouble, "step %d: quarantined, but weights moved", t);
+    if (memcmp(before, weights, n * sizeof *before) != 0) {
+        golden_fail(g, "step %d: refused, but weights moved", step);
     }
 }
+
+/* ---- files ---------------------------------------------------------------------------------- */
 
 static void replay_file(const char *path, struct tally *tally)
 {
     cJSON *root = read_json(path);
-    const cJSON *algorithm = item(root, "algorithm"), *step;
-    struct replay r = {0};
-    int steps = 0;
+    const cJSON *algorithm = golden_item(root, "algorithm");
+    struct golden g = {.root = root, .params = golden_item(root, "params"), .policy = "none"};
+    const char *name = cJSON_IsString(algorithm) ? algorithm->valuestring : NULL;
+    size_t at = 0, n = sizeof families / sizeof families[0];
 
-    if (root == NULL || !cJSON_IsString(algorithm)) {
-        printf("%s: failed: not a trace\n", path);
-        tally->failed++;
-        cJSON_Delete(root);
-        return;
+    while (name != NULL && at < n &&
+           strncmp(name, families[at].starts, strlen(families[at].starts)) != 0) {
+        at++;
     }
-    r.policy = policy_for(algorithm->valuestring);
-    if (r.policy == NULL) {
-        printf("%s: skipped: algorithm not known: %s\n", path, algorithm->valuestring);
-        cJSON_Delete(root);
-        return;
+    if (name == NULL) {
+        golden_fail(&g, "not a trace");
+    } else if (at == n) {
+        golden_fail(&g, "algorithm not known: %s", name);
+    } else {
+        families[at].replay(&g);
     }
-    if (start(&r, root) != 0) {
-        (void)snprintf(r.trouble, sizeof r.trouble, "its params can't be read");
+    if (g.steps == 0) {
+        golden_fail(&g, "no step of it was compared");
     }
-    cJSON_ArrayForEach(step, item(root, "steps")) {
-        if (r.trouble[0] == '\0') {
-            replay_step(&r, step);
-            steps++;
-        }
-    }
-    if (r.trouble[0] == '\0' && steps == 0) {
-        (void)snprintf(r.trouble, sizeof r.trouble, "it has no steps");
-    }
-    printf("%s: %s: %s, %d steps, max error %.2g, %d losses quarantined%s%s\n", path,
-           r.trouble[0] == '\0' ? "passed" : "failed", r.policy->name, steps, r.error, r.kept_back,
-           r.trouble[0] == '\0' ? "" : "; ", r.trouble);
-    tally->passed += r.trouble[0] == '\0';
-    tally->failed += r.trouble[0] != '\0';
+    printf("%s: %s: %s, %d steps, max error %.2g, %d refused%s%s\n", path,
+           g.trouble[0] == '\0' ? "passed" : "failed", g.policy, g.steps, g.error, g.refused,
+           g.trouble[0] == '\0' ? "" : "; ", g.trouble);
+    tally->passed += g.trouble[0] == '\0';
+    tally->failed += g.trouble[0] != '\0';
     cJSON_Delete(root);
 }
-
-/* ---- files ---------------------------------------------------------------------------------- */
 
 static int by_name(const void *a, const void *b)
 {

@@ -27,6 +27,7 @@ static inline void journal_put(struct journal *j, const struct mx_entry *e, uint
                                uint64_t handle)
 {
     struct mx_entry *to;
+    size_t weights;
 
     if (j->n == j->cap) {
         j->cap = j->cap * 2 + 16;
@@ -36,13 +37,30 @@ static inline void journal_put(struct journal *j, const struct mx_entry *e, uint
         assert_non_null(j->handles);
     }
     j->handles[j->n] = handle;
+    weights = e->kind == MX_ENTRY_SHADOW ? (size_t)e->n * k : k;
     to = &j->entries[j->n++];
     *to = *e;
     to->losses = e->losses == NULL ? NULL : test_copy(e->losses, e->n * sizeof *e->losses);
-    to->shares = e->shares == NULL ? NULL : test_copy(e->shares, k * sizeof *e->shares);
-    to->weights = e->weights == NULL ? NULL : test_copy(e->weights, k * sizeof *e->weights);
+    to->shares = e->shares == NULL
+                     ? NULL
+                     : test_copy(e->shares, (e->kind == MX_ENTRY_SHADOW ? weights : e->n_shares) *
+                                                sizeof *e->shares);
+    to->weights = e->weights == NULL ? NULL : test_copy(e->weights, weights * sizeof *e->weights);
     to->digests = e->digests == NULL ? NULL : test_copy(e->digests, e->n * sizeof *e->digests);
     to->ranges = e->ranges == NULL ? NULL : test_copy(e->ranges, e->n * sizeof *e->ranges);
+    to->evals = e->evals == NULL ? NULL : test_copy(e->evals, e->n_evals * sizeof *e->evals);
+    to->rewards = e->rewards == NULL ? NULL
+                                     : test_copy(e->rewards, e->n_rewards * sizeof *e->rewards);
+    to->scores = e->scores == NULL ? NULL : test_copy(e->scores, e->n_scores * sizeof *e->scores);
+    to->gram_domains = e->gram_domains == NULL
+                           ? NULL
+                           : test_copy(e->gram_domains, e->n_gram * sizeof *e->gram_domains);
+    to->gram = e->gram == NULL ? NULL
+                               : test_copy(e->gram, (size_t)e->n_gram * (e->n_gram + 1u) / 2u *
+                                                        sizeof *e->gram);
+    to->terms = e->terms == NULL ? NULL : test_copy(e->terms, e->n_terms * k * sizeof *e->terms);
+    to->bound = e->bound == NULL ? NULL : test_copy(e->bound, k);
+    to->values = e->values == NULL ? NULL : test_copy(e->values, e->n_values * sizeof *e->values);
     to->words = e->words == NULL ? NULL : test_copy(e->words, e->n_words * sizeof *e->words);
 }
 
@@ -54,6 +72,14 @@ static inline void entry_free(struct mx_entry *e)
     free((void *)(uintptr_t)e->digests);
     free((void *)(uintptr_t)e->ranges);
     free((void *)(uintptr_t)e->words);
+    free((void *)(uintptr_t)e->evals);
+    free((void *)(uintptr_t)e->rewards);
+    free((void *)(uintptr_t)e->scores);
+    free((void *)(uintptr_t)e->gram_domains);
+    free((void *)(uintptr_t)e->gram);
+    free((void *)(uintptr_t)e->terms);
+    free((void *)(uintptr_t)e->bound);
+    free((void *)(uintptr_t)e->values);
 }
 
 /* Forgets entries from the n-th on. */
@@ -93,7 +119,7 @@ static inline uint64_t *saved(const struct mx_run *r, size_t *ret_n)
 }
 
 /* What a run that goes back to `step` goes on from, by its journal and the words of a snapshot to
- * begin with (NULL: none). *ret_n words, to be freed; shares (k) of the mix in force. NULL if that
+ * begin with (NULL: none). *ret_n words, to be freed; all shares of the mix in force. NULL if that
  * snapshot won't do, or the step can't be gone back to. */
 static inline uint64_t *unwound(const struct mx_run_config *c, const struct journal *j,
                                 const uint64_t *words, size_t n, uint64_t step,
@@ -115,7 +141,7 @@ static inline uint64_t *unwound(const struct mx_run_config *c, const struct jour
         if (mx_run_unwound(r, step) == 0) {
             mx_run_view(r, &v);
             assert_int_equal(v.frontier, step);
-            memcpy(ret_shares, v.shares, c->plan.k * sizeof *ret_shares);
+            memcpy(ret_shares, v.shares, v.n_shares * sizeof *ret_shares);
             got = saved(r, ret_n);
         }
     }

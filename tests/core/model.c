@@ -368,6 +368,9 @@ static void on_feedback(struct model *m, const struct mx_event *ev, struct m_exp
     if (refused_report(m, in, x)) {
         return;
     }
+    if (in->mix_version == 0 && in->step >= m->known_from) { /* the run knows what it isn't told */
+        e.version = m->s->steps[in->step].version;
+    }
     for (uint32_t i = 0; i < in->n; i++) {
         const struct mx_loss *l = &in->losses[i];
 
@@ -570,6 +573,7 @@ void model_event(struct model *m, const struct mx_event *ev, struct m_expect *x)
     case MX_EV_ADOPT: on_adopt(m, ev, x); break;
     case MX_EV_WITHDRAW: on_withdraw(m, ev, x); break;
     case MX_EV_REWIND: on_rewind(m, ev, x); break;
+    case MX_EV_WORKED: break; /* nobody works here */
     case MX_EV_FREEZE: m->frozen = 1; break;
     case MX_EV_THAW:
         if (m->frozen && model_in_flight(m, MX_ENTRY_REWIND) == 0) {

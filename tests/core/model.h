@@ -28,7 +28,7 @@
 #define MODEL_TURNS 64
 #define MODEL_TRAINERS 8
 #define MODEL_RANGES 2
-#define MODEL_POLICY 32 /* doubles of a policy's state */
+#define MODEL_POLICY 128 /* doubles of a policy with its guards, and of their scratch */
 #define MODEL_NEVER UINT64_MAX
 
 /* What an entry says, without pointers. */

@@ -30,7 +30,8 @@ struct world {
     struct mx_plan_part parts[MODEL_PARTS];
     uint32_t takes[MODEL_PARTS * MODEL_K];
     struct mx_limit limits[MODEL_K];
-    double prior[MODEL_K], params[16];
+    double prior[MODEL_K], whole_prior[MODEL_K], params[16];
+    struct mx_mixer_conf mixer;
     struct mx_run_config c;
     struct side sides[2];
     uint64_t now_ms, handle;

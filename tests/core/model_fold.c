@@ -27,20 +27,14 @@ void m_push(struct model *m, struct m_list *l, const struct m_entry *e)
 
 void m_state_begin(const struct mx_run_config *c, struct m_state *s)
 {
-    double prior[MODEL_K], sum = 0.0;
-
     memset(s, 0, sizeof *s);
     s->stop = s->exhausted = MODEL_NEVER;
     for (uint32_t i = 0; i < c->plan.k; i++) {
         m_domain_begin(c, i, &s->domains[i]);
         s->loss[i] = NAN;
-        sum += c->prior[i];
     }
-    for (uint32_t i = 0; i < c->plan.k; i++) {
-        prior[i] = c->prior[i] / sum;
-    }
-    c->policy->init(s->policy, c->plan.k, prior, c->params);
-    c->policy->weights(s->policy, c->plan.k, s->weights);
+    mx_mixer_init(s->policy, &c->mixers[0]);
+    memcpy(s->weights, mx_mixer_weights(s->policy), c->plan.k * sizeof *s->weights);
 }
 
 /* ---- mixes ---------------------------------------------------------------------------------- */
@@ -129,7 +123,8 @@ static void show(struct model *m, struct m_state *s, uint64_t step)
 {
     const struct mx_run_config *c = m->c;
     struct mx_domain_stats stats[MODEL_K];
-    double before[MODEL_K];
+    struct mx_observation seen = {.t = step + 1, .train = stats};
+    double scratch[MODEL_POLICY];
     uint32_t n = 0;
 
     for (uint32_t d = 0; d < c->plan.k && !below_quorum(m, s, step); d++) {
@@ -156,14 +151,11 @@ static void show(struct model *m, struct m_state *s, uint64_t step)
     s->feedback[step] = M_CLOSED;
     s->closings[s->n_closings].step = step;
     s->closings[s->n_closings].moved = 0;
-    if (n > 0 && c->policy->adapts) {
-        memcpy(before, s->weights, sizeof before);
-        c->policy->on_train(s->policy, c->plan.k, c->params, step + 1, stats, n);
-        c->policy->weights(s->policy, c->plan.k, s->weights);
-        s->closings[s->n_closings].moved =
-            memcmp(before, s->weights, c->plan.k * sizeof *before) != 0;
-        s->wanted |= s->closings[s->n_closings].moved;
-    }
+    seen.n_train = n;
+    s->closings[s->n_closings].moved =
+        n > 0 && mx_mixer_observe(s->policy, &c->mixers[0], &seen, 0, scratch);
+    memcpy(s->weights, mx_mixer_weights(s->policy), c->plan.k * sizeof *s->weights);
+    s->wanted |= s->closings[s->n_closings].moved;
     s->n_closings++;
 }
 
@@ -310,7 +302,7 @@ static void fold_set(struct model *m, struct m_state *s, const struct m_entry *e
     double weights[MODEL_K], sum = 0.0;
 
     add_mix(m, s, e, 1);
-    if (m->c->policy->adapts) {
+    if (m->c->mixers[0].policy.ops->adapts) {
         if (m->c->lag == 0) { /* what it has learned so far gives way */
             s->wanted = 0;
             for (uint32_t i = 0; i < s->n_closings; i++) {
@@ -325,8 +317,8 @@ static void fold_set(struct model *m, struct m_state *s, const struct m_entry *e
     for (uint32_t i = 0; i < m->c->plan.k; i++) {
         weights[i] = e->weights[i] / sum;
     }
-    m->c->policy->init(s->policy, m->c->plan.k, weights, m->c->params);
-    m->c->policy->weights(s->policy, m->c->plan.k, s->weights);
+    mx_mixer_put(s->policy, &m->c->mixers[0], weights);
+    memcpy(s->weights, weights, m->c->plan.k * sizeof *weights);
 }
 
 static void fold_skip(struct model *m, struct m_state *s, const struct m_entry *e)
@@ -413,6 +405,8 @@ void m_fold(struct model *m, struct m_state *s, const struct m_entry *e, struct 
         break;
     case MX_ENTRY_WITHDRAW: fold_withdraw(s, e); break;
     case MX_ENTRY_REWIND: fold_turn(m, s, e); break;
+    case MX_ENTRY_FIT: /* no policy here asks for one, and there are no shadows */
+    case MX_ENTRY_SHADOW:
     case MX_ENTRY_FORK: break;
     }
 }
@@ -438,6 +432,8 @@ static int concerns(const struct m_entry *e, uint64_t step)
     case MX_ENTRY_CREATE:
     case MX_ENTRY_FORK:
     case MX_ENTRY_WITHDRAW: return 1; /* what was withdrawn stays so */
+    case MX_ENTRY_FIT:
+    case MX_ENTRY_SHADOW:
     case MX_ENTRY_RESERVE: return 0;
     case MX_ENTRY_MIX:
     case MX_ENTRY_REWIND: return e->step <= step;

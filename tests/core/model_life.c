@@ -70,7 +70,7 @@ struct m_entry model_entry(const struct mx_entry *e, uint32_t k)
     }
     for (uint32_t i = 0; i < k; i++) {
         r.shares[i] = e->shares != NULL ? e->shares[i] : 0;
-        r.weights[i] = e->weights != NULL ? e->weights[i] : 0.0;
+        r.weights[i] = e->kind == MX_ENTRY_SET ? e->weights[i] : 0.0;
     }
     return r;
 }
@@ -133,6 +133,8 @@ static uint64_t spoils(const struct m_entry *e)
     case MX_ENTRY_CLOSE:
     case MX_ENTRY_EXHAUSTED:
     case MX_ENTRY_SKIP:
+    case MX_ENTRY_FIT:
+    case MX_ENTRY_SHADOW:
     case MX_ENTRY_FORK: break;
     }
     return MODEL_NEVER;

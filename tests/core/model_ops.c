@@ -48,6 +48,19 @@ static void make_domains(struct world *w)
     w->limits[0].ceiling = w->cfg[CFG_ceiling0] && w->c.plan.k > 1 ? 0.5 : 1.0;
 }
 
+/* As the run does it, so that the model starts from the same weights to the last bit. */
+static void normalise_prior(struct world *w)
+{
+    double sum = 0.0;
+
+    for (uint32_t i = 0; i < w->c.plan.k; i++) {
+        sum += w->prior[i];
+    }
+    for (uint32_t i = 0; i < w->c.plan.k; i++) {
+        w->whole_prior[i] = w->prior[i] / sum;
+    }
+}
+
 static void make_config(struct world *w)
 {
     static const char *const policies[] = {"static", "ema", "odm", "exp3"};
@@ -71,15 +84,20 @@ static void make_config(struct world *w)
                                   .loss_max = 50.0,
                                   .prior = w->prior,
                                   .limits = w->limits,
-                                  .params = w->params,
-                                  .policy = mx_policy_find(policies[cfg[CFG_policy]])};
+                                  .mixers = &w->mixer,
+                                  .n_mixers = 1};
     w->c.plan.block = w->c.plan.sampling == MX_SAMPLING_BLOCK ? (uint32_t)cfg[CFG_block] : 1;
     w->c.plan.batch = w->c.plan.block * (uint32_t)cfg[CFG_units];
-    for (size_t i = 0; i < w->c.policy->n_params; i++) {
-        w->params[i] = w->c.policy->params[i].fallback;
+    w->mixer.policy = (struct mx_policy_conf){.ops = mx_policy_find(policies[cfg[CFG_policy]]),
+                                              .params = w->params, .prior = w->whole_prior,
+                                              .k = (uint32_t)cfg[CFG_k]};
+    w->mixer.guards = mx_guards_none(w->mixer.policy.ops);
+    for (size_t i = 0; i < w->mixer.policy.ops->n_params; i++) {
+        w->params[i] = w->mixer.policy.ops->params[i].fallback;
     }
     make_parts(w);
     make_domains(w);
+    normalise_prior(w);
 }
 
 /* ---- trainers ------------------------------------------------------------------------------- */

@@ -113,7 +113,7 @@ static int check_policy(struct world *w, const struct side *s, const struct mx_r
     for (uint32_t i = 0; i < w->c.plan.k; i++) {
         double off = fabs(v->weights[i] - m->weights[i]);
 
-        CHECK(w, off == 0.0 || (!w->c.policy->adapts && off < 1e-12),
+        CHECK(w, off == 0.0 || (!w->mixer.policy.ops->adapts && off < 1e-12),
               "domain %u: the policy's weight is %.17g, not %.17g", i, v->weights[i],
               m->weights[i]);
         CHECK(w,
@@ -299,6 +299,7 @@ int carry_out(struct world *w, struct side *s, struct call *c, const struct mx_e
             break;
         case MX_FX_SNAPSHOT: take_snapshot(s); break;
         case MX_FX_ARM: s->timer_ms = f->at_ms; break;
+        case MX_FX_WORK: CHECK(w, 0, "work is asked for, by a policy that has none"); break;
         }
         if (rc != 0) {
             return -1;

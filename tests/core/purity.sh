@@ -20,7 +20,7 @@ if ! [ -s "$defined" ]; then
 fi
 
 allowed='memcpy|memset|memmove|memcmp|bcmp'
-allowed="$allowed|exp|exp2|expm1|fabs|log|log1p|log2|sqrt|floor|ceil|fmax|fmin|frexp|ldexp|pow"
+allowed="$allowed|cos|exp|exp2|expm1|fabs|log|log1p|log2|sqrt|floor|ceil|fmax|fmin|frexp|ldexp|pow"
 allowed="$allowed|__stack_chk_fail|_GLOBAL_OFFSET_TABLE_"
 allowed="$allowed|__u?(div|mod)ti3|__u?divmodti4" # division of 128-bit integers
 allowed="$allowed|__(asan|ubsan|tsan|sanitizer|sancov|gcov|llvm)_.*|_?_?llvm_.*|__(start|stop)___sancov_.*"

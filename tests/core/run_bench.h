@@ -13,7 +13,8 @@
 struct bench {
     struct mx_plan_domain domains[K];
     struct mx_limit limits[K];
-    double prior[K], params[8];
+    double prior[K], params[16];
+    struct mx_mixer_conf mixer;
     struct mx_run_config c;
     void *memory;
     struct mx_run *run;
@@ -26,7 +27,8 @@ static inline void open_run(struct bench *b)
 {
     struct mx_entry first;
 
-    b->c.params = b->params;
+    b->mixer.policy.params = b->params;
+    b->c.mixers = &b->mixer;
     b->memory = test_get(1, mx_run_size(&b->c));
     b->run = mx_run_init(b->memory, &b->c);
     mx_run_first_entry(b->run, 1, &first);
@@ -47,9 +49,11 @@ static inline void setup(struct bench *b, const char *policy)
         .plan = {.seed = 1, .batch = BATCH, .k = K, .block = 1, .domains = b->domains},
         .seq_len = 100, .max_ahead = 10, .reserve_steps = 8, .snapshot_steps = 1000,
         .end_step = UINT64_MAX, .feedback_timeout_ms = 500, .loss_max = 50.0, .prior = b->prior,
-        .limits = b->limits, .policy = mx_policy_find(policy)};
-    for (size_t i = 0; i < b->c.policy->n_params; i++) {
-        b->params[i] = b->c.policy->params[i].fallback;
+        .limits = b->limits, .n_mixers = 1};
+    b->mixer.policy.ops = mx_policy_find(policy);
+    b->mixer.guards = mx_guards_none(b->mixer.policy.ops);
+    for (size_t i = 0; i < b->mixer.policy.ops->n_params; i++) {
+        b->params[i] = b->mixer.policy.ops->params[i].fallback;
     }
 }
 

@@ -21,13 +21,27 @@ static void hash_words(struct sim *s, const void *from, size_t bytes)
     }
 }
 
+/* Whatever a NAN's bits are. */
+static void hash_doubles(struct sim *s, const double *from, size_t n)
+{
+    for (size_t i = 0; from != NULL && i < n; i++) {
+        double v = isnan(from[i]) ? 0.0 : from[i];
+
+        hash_words(s, &v, sizeof v);
+        hash_word(s, (uint64_t)isnan(from[i]));
+    }
+}
+
 static void hash_entry(struct sim *s, const struct mx_entry *e)
 {
     uint32_t k = s->c.plan.k;
+    size_t shadows = e->kind == MX_ENTRY_SHADOW ? (size_t)e->n * k : 0;
     const uint64_t numbers[] = {(uint64_t)e->kind, e->index, e->time_ms, e->step, e->frontier,
                                 e->rank, e->world, e->mix_version, e->n, (uint64_t)e->cause,
                                 e->cause_step, e->digest_from, e->to, e->domain, e->flag,
-                                e->samples, e->chunk, e->shards, e->serial, e->branch, e->source};
+                                e->samples, e->chunk, e->shards, e->serial, e->branch, e->source,
+                                e->flags, e->n_evals, e->n_rewards, e->n_scores, e->n_gram,
+                                e->n_shares, e->n_terms, e->n_values};
 
     hash_words(s, numbers, sizeof numbers);
     for (uint32_t i = 0; e->losses != NULL && i < e->n; i++) {
@@ -35,8 +49,10 @@ static void hash_entry(struct sim *s, const struct mx_entry *e)
         hash_word(s, e->losses[i].tokens);
         hash_words(s, &e->losses[i].loss_sum, sizeof(double));
     }
-    hash_words(s, e->shares, k * sizeof *e->shares);
-    hash_words(s, e->weights, e->weights == NULL ? 0 : k * sizeof *e->weights);
+    hash_words(s, e->shares, (shadows > 0 ? shadows : e->n_shares) * sizeof *e->shares);
+    hash_doubles(s, e->weights, shadows > 0 ? shadows : k);
+    hash_doubles(s, e->terms, (size_t)e->n_terms * k);
+    hash_doubles(s, e->values, e->n_values);
     hash_words(s, e->digests, e->n * sizeof *e->digests);
     hash_words(s, e->ranges, e->n * sizeof *e->ranges);
     hash_words(s, e->words, e->n_words * sizeof *e->words);
@@ -62,12 +78,82 @@ static void on_mix(struct sim *s, const struct mx_entry *e, const struct mx_run_
         return;
     }
     s->counts[SIM_MIXES]++;
+    if (e->cause == MX_CAUSE_PHASE) {
+        assert_true(e->step == v->next_point && e->step >= v->frontier);
+        s->counts[SIM_POINTS]++;
+        return;
+    }
+    assert_true(e->step < v->next_point);
     if (s->c.lag > 0) {
         assert_int_equal(e->step, e->cause_step + s->c.lag);
         assert_true(e->step >= v->frontier);
     } else {
         assert_true(e->step >= v->frontier + s->c.lead && e->step > e->cause_step);
     }
+}
+
+static uint64_t sum_of(const uint64_t *shares, uint32_t k)
+{
+    uint64_t sum = 0;
+
+    for (uint32_t i = 0; i < k; i++) {
+        sum += shares[i];
+    }
+    return sum;
+}
+
+/* Only what is a number is taken down. */
+static void on_report(struct sim *s, const struct mx_entry *e)
+{
+    for (uint32_t i = 0; i < e->n; i++) {
+        assert_true(isfinite(e->losses[i].loss_sum) && e->losses[i].tokens > 0);
+    }
+    for (uint32_t i = 0; i < e->n_evals; i++) {
+        assert_true(isfinite(e->evals[i].loss_sum) && e->evals[i].tokens > 0);
+        assert_true(e->evals[i].member < s->eval_sets[e->evals[i].set]);
+    }
+    for (uint32_t i = 0; i < e->n_rewards; i++) {
+        assert_true(isfinite(e->rewards[i].sum) && e->rewards[i].count > 0);
+    }
+    for (uint32_t i = 0; i < e->n_gram * (e->n_gram + 1) / 2; i++) {
+        assert_true(isfinite(e->gram[i]));
+    }
+    for (uint32_t i = 0; i < e->n_scores; i++) {
+        assert_true(isfinite(e->scores[i].score));
+    }
+    s->counts[SIM_EVALS] += e->n_evals;
+    s->counts[SIM_REWARDS] += e->n_rewards;
+    s->counts[SIM_GRADIENTS] += e->n_gram > 0;
+    s->counts[SIM_SCORES] += e->n_scores;
+}
+
+/* Where a policy weighs the loss, what is sampled by stays as long as no one else changes it. */
+static void on_shares(struct sim *s, const struct mx_entry *e)
+{
+    uint32_t k = s->c.plan.k;
+
+    assert_int_equal(e->n_shares, sim_shares(s));
+    assert_true(sum_of(e->shares, k) == MX_SHARE_ONE);
+    if (e->n_shares == k) {
+        return;
+    }
+    assert_true(sum_of(e->shares + k, k) == MX_SHARE_ONE);
+    s->counts[SIM_LOSS_MIXES]++;
+    if (e->kind == MX_ENTRY_MIX && !s->model.set && s->c.n_phases == 0 && s->disk.n > 0) {
+        assert_memory_equal(e->shares, s->disk.entries[0].shares, k * sizeof *e->shares);
+    }
+}
+
+static void on_shadow(struct sim *s, const struct mx_entry *e)
+{
+    uint32_t k = s->c.plan.k;
+
+    assert_int_equal(e->n, s->c.n_mixers - 1);
+    for (uint32_t i = 0; i < e->n; i++) {
+        assert_true(sum_of(e->shares + (size_t)i * k, k) == MX_SHARE_ONE);
+        assert_true(policy_world_sound(e->weights + (size_t)i * k, k));
+    }
+    s->counts[SIM_SHADOWS]++;
 }
 
 static void on_append(struct sim *s, const struct mx_effect *f)
@@ -85,8 +171,11 @@ static void on_append(struct sim *s, const struct mx_effect *f)
 
         /* These are under way one at a time. */
         assert_true(e->kind != other->kind || e->flag != other->flag ||
+                    e->cause != other->cause ||
                     (e->kind != MX_ENTRY_MIX && e->kind != MX_ENTRY_RESERVE &&
-                     e->kind != MX_ENTRY_EXHAUSTED && e->kind != MX_ENTRY_REWIND));
+                     e->kind != MX_ENTRY_EXHAUSTED && e->kind != MX_ENTRY_REWIND &&
+                     e->kind != MX_ENTRY_SHADOW &&
+                     (e->kind != MX_ENTRY_FIT || e->domain != other->domain)));
         versions = other->kind != MX_ENTRY_FEEDBACK && other->mix_version > versions
                        ? other->mix_version
                        : versions;
@@ -94,9 +183,11 @@ static void on_append(struct sim *s, const struct mx_effect *f)
     if (e->kind == MX_ENTRY_MIX || e->kind == MX_ENTRY_SET) {
         assert_true(s->failed || e->mix_version == versions + 1);
         on_mix(s, e, &v);
-    }
-    for (uint32_t i = 0; e->kind == MX_ENTRY_FEEDBACK && i < e->n; i++) {
-        assert_true(isfinite(e->losses[i].loss_sum) && e->losses[i].tokens > 0);
+        on_shares(s, e);
+    } else if (e->kind == MX_ENTRY_FEEDBACK) {
+        on_report(s, e);
+    } else if (e->kind == MX_ENTRY_SHADOW) {
+        on_shadow(s, e);
     }
     s->counts[SIM_QUARANTINES] += f->quarantined;
     s->counts[SIM_CLOSES] += e->kind == MX_ENTRY_CLOSE;
@@ -185,6 +276,7 @@ static void carry_out(struct sim *s, const struct mx_effects *fx, const struct m
             break;
         case MX_FX_SNAPSHOT: on_snapshot(s, f->step, exact); break;
         case MX_FX_ARM: s->timer_ms = f->at_ms; break;
+        case MX_FX_WORK: sim_on_work(s, f); break;
         }
     }
     model_look(s);
@@ -205,6 +297,9 @@ void sim_give(struct sim *s, struct mx_event *ev)
             again |= fx.fx[i].kind == MX_FX_AGAIN;
         }
     } while (again);
+    if (ev->kind == MX_EV_REQUEST && !s->frozen && s->c.lag > 0) { /* else all might wait for it */
+        assert_false(s->failed_work[0]);
+    }
 }
 
 void sim_ask_held_again(struct sim *s)
@@ -228,6 +323,8 @@ static void take(struct sim *s, const struct mx_entry *e)
     model_apply(s, e);
     if (e->kind == MX_ENTRY_REWIND) {
         s->frozen = 0;
+        memset(s->idle, 0, sizeof s->idle);
+        memset(s->failed_work, 0, sizeof s->failed_work);
         s->counts[SIM_REWINDS]++;
         if (below(&s->d, 4) != 0) { /* else nobody tells the trainers */
             sim_trainers_start(s, e->step);
@@ -359,6 +456,8 @@ static void a_crash(struct sim *s)
     }
     journal_cut(&s->queue, 0);
     s->held_n = 0;
+    s->counts[SIM_CRASHED_WORKS] += s->works_n;
+    sim_forget_works(s);
     s->failed = s->frozen = s->rewinding = 0;
     s->timer_ms = UINT64_MAX;
     memset(s->trial, 0, sizeof s->trial);
@@ -388,8 +487,9 @@ static void a_crash(struct sim *s)
 /* The simulation goes on in a fork. */
 static void a_fork(struct sim *s)
 {
-    uint64_t shares[K_MAX];
-    struct mx_entry e = {.shares = shares, .mix_version = s->model.versions + 1, .source = 1};
+    uint64_t shares[2 * K_MAX];
+    struct mx_entry e = {.shares = shares, .n_shares = sim_shares(s),
+                         .mix_version = s->model.versions + 1, .source = 1};
     struct mx_run_view v;
     uint64_t *words;
 
@@ -418,6 +518,7 @@ static void a_fork(struct sim *s)
         model_clear(&s->model);
         memcpy(s->model.gone, gone, sizeof gone);
     }
+    sim_forget_works(s);
     s->applied = s->held_n = s->net_n = 0;
     s->failed = s->frozen = s->rewinding = 0;
     s->timer_ms = UINT64_MAX;
@@ -480,6 +581,8 @@ static void something_happens(struct sim *s)
         sim_rewind(s);
     } else if (s->failed && below(&s->d, 20) == 0) {
         a_crash(s);
+    } else if (s->works_n > 0 && below(&s->d, 12) == 0) {
+        sim_work(s);
     } else if (what < 200) {
         sim_ask(s);
     } else if (what < 380) {
@@ -555,6 +658,7 @@ void sim_play(struct sim *s, uint64_t seed, int events)
         }
     }
     assert_true(s->held_n == 0 || model_waits(s)); /* nobody is left waiting for nothing */
+    sim_end_policies(s);
     model_look_back(s);
     model_check_journal(s);
     check_rebuilds(s);
@@ -566,6 +670,7 @@ void sim_free(struct sim *s)
     journal_free(&s->queue);
     journal_free(&s->origin);
     lose_snapshots(s, 1);
+    sim_free_policies(s);
     model_clear(&s->model);
     free(s->memory);
 }

@@ -30,6 +30,17 @@ void sim_rewind(struct sim *s);
  * can't. */
 uint64_t *sim_words_at(struct sim *s, uint64_t step, uint64_t *ret_shares, size_t *ret_n);
 
+/* sim_policies.c */
+
+/* What a report of a step says beside losses. */
+void sim_fill_report(struct sim *s, struct message *m);
+/* A long computation is asked for; one of those under way ends; all of them are gone. */
+void sim_on_work(struct sim *s, const struct mx_effect *f);
+void sim_work(struct sim *s);
+void sim_forget_works(struct sim *s);
+void sim_end_policies(struct sim *s);
+void sim_free_policies(struct sim *s);
+
 /* sim_model.c: nothing here changes the run. */
 
 /* An entry comes into force. */
@@ -42,7 +53,8 @@ void model_look(struct sim *s);
 void model_look_back(struct sim *s);
 /* A step is being served. */
 void model_served(struct sim *s, uint64_t step);
-/* Whether who is held waits for something: an entry on its way, or in lockstep feedback. */
+/* Whether who is held waits for something: an entry on its way, or in lockstep feedback or the
+ * policy's computation. */
 int model_waits(const struct sim *s);
 /* A hash of all that is in a step. */
 uint64_t model_hash(const struct sim *s, struct mx_run *r, const struct mx_step *at);

@@ -69,14 +69,18 @@ void model_apply(struct sim *s, const struct mx_entry *e)
         forget_from(m, e->step);
         m->reserved = e->step;
         m->changed = 1;
+        m->branches++;
         if (e->kind == MX_ENTRY_FORK) {
             m->first_step = m->noted = e->step;
+            m->set = 1;
         }
         break;
+    case MX_ENTRY_SET: m->set = 1; break;
+    case MX_ENTRY_FIT: s->counts[SIM_FITS]++; break;
     case MX_ENTRY_CREATE:
     case MX_ENTRY_MIX:
-    case MX_ENTRY_SET:
     case MX_ENTRY_STOP:
+    case MX_ENTRY_SHADOW:
     case MX_ENTRY_EXHAUSTED: break;
     }
 }
@@ -284,7 +288,12 @@ void model_served(struct sim *s, uint64_t step)
 
 int model_waits(const struct sim *s)
 {
-    return s->queue.n > 0 || s->applied < s->disk.n ||
+    int works = s->idle[0] || s->failed_work[0];
+
+    for (uint32_t i = 0; i < s->works_n; i++) {
+        works |= s->works[i].mixer == 0;
+    }
+    return s->queue.n > 0 || s->applied < s->disk.n || (s->c.lag > 0 && works) ||
            (s->c.lag > 0 && s->model.noted >= first_missing(&s->model) + s->c.lag);
 }
 
@@ -310,6 +319,18 @@ static const struct mx_entry *in_force(const struct journal *j, uint64_t step)
     return best;
 }
 
+/* The last step up to that one at which the schedule has a mix of its own. */
+static uint64_t last_point(const struct sim *s, uint64_t step)
+{
+    struct mx_schedule schedule = {s->c.phases, s->c.n_phases, s->c.plan.k, s->c.end_step, s->prior,
+                                   s->limits};
+
+    while (step > 0 && !mx_schedule_is_point(&schedule, step)) {
+        step--;
+    }
+    return step;
+}
+
 /* Where mixes alone have made the plan it is computed from them, without a run. */
 static void check_by_mixes(struct sim *s)
 {
@@ -322,6 +343,7 @@ static void check_by_mixes(struct sim *s)
         struct mx_plan_mix mix = {0, 1, e->shares};
 
         assert_int_equal(p->version, e->mix_version);
+        assert_true(e->step >= last_point(s, step));
         assert_memory_equal(p->cursors, cursors, s->c.plan.k * sizeof *cursors);
         assert_int_equal(mx_plan_advance(&s->c.plan, &mix, 1, step, step + 1, cursors, counts), -1);
     }

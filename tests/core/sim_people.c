@@ -58,6 +58,7 @@ void sim_post(struct sim *s)
     m = new_message(s, rank);
     m->step = again ? below(&s->d, t->to_post + 1) : t->to_post;
     fill_losses(s, m);
+    sim_fill_report(s, m);
     switch (below(&s->d, 10)) {
     case 0: m->mix_version = below(&s->d, 8); break;
     case 1: break;
@@ -97,7 +98,11 @@ void sim_deliver(struct sim *s)
         sim_give(s, &ev);
     } else {
         struct mx_entry e = {.step = m.step, .rank = m.rank, .world = m.world, .n = m.n,
-                             .losses = m.losses, .mix_version = m.mix_version};
+                             .losses = m.losses, .mix_version = m.mix_version, .flags = m.flags,
+                             .n_evals = m.n_evals, .evals = m.evals, .n_rewards = m.n_rewards,
+                             .rewards = m.rewards, .n_scores = m.n_scores, .scores = m.scores,
+                             .n_gram = m.n_gram, .gram_domains = m.gram_domains, .gram = m.gram,
+                             .lr = m.lr};
         struct mx_event ev = {.kind = MX_EV_FEEDBACK, .handle = 100, .entry = &e};
 
         sim_give(s, &ev);
@@ -219,7 +224,7 @@ uint64_t *sim_words_at(struct sim *s, uint64_t step, uint64_t *ret_shares, size_
 
     for (uint32_t i = 0; i < s->snapshots_n; i++) {
         const struct snapshot *from = &s->snapshots[i];
-        uint64_t shares[K_MAX], *others;
+        uint64_t shares[2 * K_MAX], *others;
         size_t n;
 
         if (!from->durable || words == NULL) {
@@ -229,7 +234,7 @@ uint64_t *sim_words_at(struct sim *s, uint64_t step, uint64_t *ret_shares, size_
         if (others != NULL) {
             assert_int_equal(n, *ret_n);
             assert_memory_equal(others, words, n * sizeof *words);
-            assert_memory_equal(shares, ret_shares, s->c.plan.k * sizeof *shares);
+            assert_memory_equal(shares, ret_shares, sim_shares(s) * sizeof *shares);
             s->counts[SIM_UNWINDS_FROM_SNAPSHOT]++;
         }
         free(others);
@@ -249,7 +254,7 @@ uint64_t *sim_words_at(struct sim *s, uint64_t step, uint64_t *ret_shares, size_
 /* The journal stands still: the REWIND is made, or given up. */
 void sim_rewind(struct sim *s)
 {
-    uint64_t shares[K_MAX];
+    uint64_t shares[2 * K_MAX];
     struct mx_entry e = {.step = s->rewind_to, .shares = shares};
     uint64_t *words;
 

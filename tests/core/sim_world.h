@@ -5,6 +5,7 @@
 
 #include "tests/core/check.h"
 #include "tests/core/journal.h"
+#include "tests/core/policy_world.h"
 
 #include <math.h>
 
@@ -16,7 +17,12 @@
 #define HELD_MAX 64
 #define NET_MAX 48
 #define SNAPSHOTS_MAX 5
-#define PARAMS_MAX 16
+#define MIXERS_MAX 4 /* a policy and its shadows */
+#define POLICIES_MAX 32
+#define EVALS_MOST 12u /* members of a set */
+#define SCORES_MOST 3
+#define WORKS_MOST 8u
+#define PHASES_MOST 5
 
 /* A step that was planned, in the present branch. */
 struct planned {
@@ -44,6 +50,8 @@ struct model {
     uint8_t closed[STEPS_MAX], ranks[STEPS_MAX], worlds[STEPS_MAX]; /* reports */
     uint8_t gone[K_MAX][SAMPLES_MOST];
     uint64_t versions; /* the highest that is durable */
+    uint64_t branches; /* rewinds so far */
+    int set;           /* weights have been set, or another run gone on from */
     int changed; /* a domain has, or history: plans are not a function of mixes alone */
 };
 
@@ -58,6 +66,25 @@ struct message {
     uint32_t rank, world, n;
     uint64_t step, oldest, mix_version;
     struct mx_loss losses[K_MAX];
+    uint32_t n_evals, n_rewards, n_scores, n_gram, flags;
+    struct mx_eval_loss evals[MIXERS_MAX * EVALS_MOST + 1];
+    struct mx_reward rewards[K_MAX + 1];
+    struct mx_score scores[SCORES_MOST + 1];
+    uint32_t gram_domains[K_MAX];
+    double gram[K_MAX * (K_MAX + 1) / 2], lr;
+};
+
+/* A long computation that is under way, of the state as it was. */
+struct work {
+    uint64_t handle;
+    uint32_t mixer;
+    uint64_t branch;
+    double *state;
+};
+
+struct sim_source {
+    struct policy_source base;
+    struct dice *d;
 };
 
 struct snapshot {
@@ -72,8 +99,19 @@ struct sim {
     struct mx_plan_domain domains[K_MAX];
     struct mx_plan_part parts[3];
     uint32_t takes[3 * K_MAX];
-    struct mx_limit limits[K_MAX];
-    double prior[K_MAX], params[PARAMS_MAX];
+    struct mx_limit limits[K_MAX], phase_limits[K_MAX];
+    struct mx_phase phases[PHASES_MOST];
+    double targets[PHASES_MOST * K_MAX];
+    double prior[K_MAX];
+    struct sim_source source;
+    struct policy_world worlds[MIXERS_MAX];
+    struct mx_mixer_conf mixers[MIXERS_MAX];
+    uint32_t eval_sets[MIXERS_MAX];
+    uint64_t used[POLICIES_MAX]; /* by number in the registry */
+    struct work works[WORKS_MOST];
+    uint32_t works_n;
+    uint8_t idle[MIXERS_MAX];        /* it waits for a computation that nobody does */
+    uint8_t failed_work[MIXERS_MAX]; /* nothing came of it: to be asked for again */
     struct mx_run_config c;
     void *memory;
     struct mx_run *run;
@@ -97,7 +135,7 @@ struct sim {
     struct { int here; uint64_t version, hash; } trial[STEPS_MAX];
     struct model model;
     uint64_t hash; /* of all effects and entries */
-    uint64_t counts[64];
+    uint64_t counts[80];
 };
 
 #define SIM_COUNTS(X)                                                                             \
@@ -105,7 +143,15 @@ struct sim {
     X(REFUSALS) X(MIXES) X(SETS) X(FUTURE_SETS) X(CLOSES) X(STOPS) X(ENDS) X(NOTES) X(DROPS)      \
     X(TRIALS) X(QUARANTINES) X(BELOW_QUORUM) X(SKIPS) X(ADOPTS) X(JOINS) X(WITHDRAWALS)           \
     X(REWINDS) X(UNWINDS_FROM_SNAPSHOT) X(FORKS) X(REFUSED_UNWINDS) X(WORLDS) X(LOCKSTEP_WAITS)   \
-    X(LATE_ENTRIES) X(REPLACED_REPORTS) X(LATER_PARTS)
+    X(LATE_ENTRIES) X(REPLACED_REPORTS) X(LATER_PARTS) X(EVALS) X(ASKED_EVALS) X(REWARDS)         \
+    X(GRADIENTS) X(SCORES) X(SHADOWS) X(LOSS_MIXES) X(CLIPPED) X(FILLED) X(STALE) X(WORKS)        \
+    X(FITS) X(FAILED_WORKS) X(LOST_WORKS) X(STALE_WORKS) X(CRASHED_WORKS) X(POINTS)
+
+/* Shares of a mix. */
+static inline uint32_t sim_shares(const struct sim *s)
+{
+    return s->c.plan.k * (s->mixers[0].guards.apply == MX_APPLY_LOSS ? 2 : 1);
+}
 
 enum sim_count {
 #define SIM_COUNT_ENUM(name) SIM_##name,
@@ -116,26 +162,8 @@ enum sim_count {
 
 /* ---- a random world ------------------------------------------------------------------------- */
 
-static inline void make_policy(struct sim *s)
-{
-    const struct mx_policy_ops *p;
-    size_t policies = 0;
-
-    while (mx_policy_at(policies) != NULL) {
-        policies++;
-    }
-    p = below(&s->d, 2) == 0 ? mx_policy_at(below(&s->d, policies))
-                             : mx_policy_find(below(&s->d, 2) ? "ema" : "odm");
-    s->c.policy = p;
-    assert_true(p->n_params <= PARAMS_MAX);
-    for (size_t i = 0; i < p->n_params; i++) {
-        s->params[i] = p->params[i].fallback;
-        if (strcmp(p->params[i].name, "warmup_steps") == 0) {
-            s->params[i] = (double)below(&s->d, 20);
-        }
-    }
-    s->c.params = s->params;
-}
+/* sim_policies.c: n_mixers, mixers and evaluation sets of the config. */
+void sim_make_policies(struct sim *s);
 
 /* Limits that can be met, and what a domain may take over by them. */
 static inline void make_limits(struct sim *s)
@@ -222,6 +250,39 @@ static inline void make_plan(struct sim *s)
     s->c.prior = s->prior;
 }
 
+/* Some runs have phases; their limits let each domain take over what the run's own do. */
+static inline void make_phases(struct sim *s)
+{
+    uint32_t k = s->c.plan.k;
+    uint64_t from = 0;
+
+    if (below(&s->d, 3) != 0) {
+        return;
+    }
+    memcpy(s->phase_limits, s->limits, k * sizeof *s->limits);
+    for (uint32_t i = 0; i < k; i++) {
+        s->phase_limits[i].floor = 0.0;
+    }
+    for (uint32_t i = 0; i < PHASES_MOST && from < s->c.end_step; i++) {
+        struct mx_phase *p = &s->phases[i];
+        double *target = s->targets + i * K_MAX, sum = 0.0;
+
+        *p = (struct mx_phase){.from = from, .kind = (enum mx_phase_kind)below(&s->d, 4),
+                               .shape = (enum mx_anneal_shape)below(&s->d, 2),
+                               .blend = (int)below(&s->d, 2), .mix = target,
+                               .limits = below(&s->d, 2) == 0 ? s->phase_limits : NULL};
+        for (uint32_t j = 0; j < k; j++) {
+            sum += target[j] = 0.01 + unit(&s->d);
+        }
+        for (uint32_t j = 0; j < k; j++) {
+            target[j] /= sum;
+        }
+        from += 1 + below(&s->d, below(&s->d, 2) == 0 ? 8 : 60);
+        s->c.n_phases = i + 1;
+    }
+    s->c.phases = s->phases;
+}
+
 static inline void make_world(struct sim *s, uint64_t seed)
 {
     struct mx_run_config *c = &s->c;
@@ -230,12 +291,13 @@ static inline void make_world(struct sim *s, uint64_t seed)
     s->d.state = seed;
     make_plan(s);
     make_limits(s);
-    make_policy(s);
+    sim_make_policies(s);
     c->seq_len = 128;
     c->max_ahead = 1 + (uint32_t)below(&s->d, 10);
     c->reserve_steps = 1 + (uint32_t)below(&s->d, 20);
     c->snapshot_steps = 1 + (uint32_t)below(&s->d, 40);
     c->end_step = below(&s->d, 4) == 0 ? 1 + below(&s->d, STEPS_MAX) : STEPS_MAX;
+    make_phases(s);
     c->quorum = below(&s->d, 3) == 0 ? unit(&s->d) : 0.0;
     c->loss_max = 50.0;
     if (below(&s->d, 3) == 0) {

@@ -9,12 +9,12 @@
 #define BATCH_MAX 40
 #define STEPS 24
 #define WORLD_MOST 64
-#define PARAMS_MAX 16
 
 struct config {
     struct mx_plan_domain domains[K];
     struct mx_limit limits[K];
-    double prior[K], params[PARAMS_MAX];
+    double prior[K];
+    struct mx_mixer_conf mixer;
     struct mx_run_config c;
 };
 
@@ -46,8 +46,10 @@ static void make_config(struct config *f, struct dice *d)
                                   .loss_max = 50.0,
                                   .prior = f->prior,
                                   .limits = f->limits,
-                                  .params = f->params,
-                                  .policy = mx_policy_find("static")};
+                                  .mixers = &f->mixer,
+                                  .n_mixers = 1};
+    f->mixer.policy.ops = mx_policy_find("static");
+    f->mixer.guards = mx_guards_none(f->mixer.policy.ops);
     f->c.plan.batch = 1 + (uint32_t)below(d, BATCH_MAX);
 }
 

@@ -1,252 +1,272 @@
-/* test_policy.c - what every policy must keep to, whatever it is fed; the traces of their formulas
- * are golden.c's. */
+/* test_policy.c - what every policy must keep to, whatever it is fed: the contract of policy.h, for
+ * all that are registered. What each computes is compared in golden*.c. */
 #include "tests/core/check.h"
 
 #include "daemon/core/feedback.h"
-#include "daemon/core/policy.h"
+#include "tests/core/policy_world.h"
 
 #include <math.h>
 
-#define K_MAX 64
-#define PARAMS_MAX 16
+/* Long computations may take a second each. */
+#define WORKS_MAX 2
+#define GUARD 4u /* words behind every block, which nobody may touch */
+#define UNTOUCHED 0x1.23456789abcdep-77
 
-struct bandit {
-    const struct mx_policy_ops *ops;
-    uint32_t k;
-    double params[PARAMS_MAX], prior[K_MAX], w[K_MAX];
-    double *state;
+struct seeded {
+    struct policy_source source;
+    struct dice dice;
 };
 
-static void defaults(struct bandit *b)
+static uint64_t draw(struct policy_source *s)
 {
-    for (size_t i = 0; i < b->ops->n_params; i++) {
-        b->params[i] = b->ops->params[i].fallback;
+    return roll(&((struct seeded *)(void *)s)->dice);
+}
+
+/* A policy at work, with all that a run would have of it. */
+struct life {
+    struct policy_world w;
+    const struct mx_policy_ops *ops;
+    size_t words;
+    double *state, *weights, *terms;
+    int works;
+};
+
+static double *block(size_t n)
+{
+    double *ret = test_get(n + GUARD, sizeof *ret);
+
+    for (size_t i = 0; i < GUARD; i++) {
+        ret[n + i] = UNTOUCHED;
+    }
+    return ret;
+}
+
+static void check_block(const double *b, size_t n)
+{
+    for (size_t i = 0; i < GUARD; i++) {
+        assert_true(b[n + i] == UNTOUCHED);
     }
 }
 
-static void set_param(struct bandit *b, const char *name, double v)
+static void begin(struct life *l, const struct mx_policy_ops *ops, uint32_t k, int plain,
+                  struct seeded *s)
 {
-    for (size_t i = 0; i < b->ops->n_params; i++) {
-        if (strcmp(b->ops->params[i].name, name) == 0) {
-            b->params[i] = v;
+    char text[160];
+
+    memset(l, 0, sizeof *l);
+    l->ops = ops;
+    assert_true(ops->n_params <= WORLD_PARAMS_MAX);
+    if (policy_world_begin(&l->w, ops, k, plain, &s->source, text, sizeof text) != 0) {
+        fail_msg("%s, %u domains: no config passes: %s", ops->name, k, text);
+    }
+    l->words = ops->state_size(&l->w.c);
+    l->state = block(l->words);
+    l->weights = block(l->w.c.k);
+    l->terms = block((size_t)ops->n_terms * l->w.c.k);
+    ops->init(l->state, &l->w.c);
+}
+
+static void end(struct life *l)
+{
+    policy_world_end(&l->w);
+    free(l->state);
+    free(l->weights);
+    free(l->terms);
+}
+
+/* What a run asks after every step. */
+static void look(struct life *l)
+{
+    const struct mx_policy_conf *c = &l->w.c;
+    struct mx_policy_request asked[3];
+
+    l->ops->weights(l->state, c, l->weights);
+    if (!policy_world_sound(l->weights, c->k)) {
+        fail_msg("%s, step before %llu: no weights", l->ops->name, (unsigned long long)l->w.t);
+    }
+    if (l->ops->n_terms > 0) {
+        l->ops->explain(l->state, c, l->terms);
+    }
+    if (l->ops->sane != NULL && !l->ops->sane(l->state, c)) {
+        fail_msg("%s, step before %llu: its own state isn't sane", l->ops->name,
+                 (unsigned long long)l->w.t);
+    }
+    if (l->ops->requests != NULL) {
+        assert_true(l->ops->requests(l->state, c, asked, 2) <= 2);
+    }
+    check_block(l->state, l->words);
+    check_block(l->weights, c->k);
+    check_block(l->terms, (size_t)l->ops->n_terms * c->k);
+}
+
+/* A long computation from `state`; NULL if none is wanted. */
+static double *work(const struct life *l, const double *state)
+{
+    const struct mx_policy_conf *c = &l->w.c;
+    size_t scratch_size = l->ops->work_scratch != NULL ? l->ops->work_scratch(c) : 0;
+    double *ret, *scratch;
+
+    if (l->ops->wants_work == NULL || !l->ops->wants_work(state, c)) {
+        return NULL;
+    }
+    ret = block(l->ops->work_size(c));
+    scratch = block(scratch_size);
+    l->ops->work(state, c, ret, scratch);
+    check_block(ret, l->ops->work_size(c));
+    check_block(scratch, scratch_size);
+    free(scratch);
+    return ret;
+}
+
+/* A step of the run, on the state and on `other`, if there is one. */
+static void step(struct life *l, struct dice *d, double *other)
+{
+    const struct mx_policy_conf *c = &l->w.c;
+    struct mx_observation o = policy_world_observe(&l->w, l->state);
+    double *result;
+
+    l->ops->observe(l->state, c, &o);
+    if (other != NULL) {
+        l->ops->observe(other, c, &o);
+    }
+    if (l->works < WORKS_MAX && below(d, 4) == 0 && (result = work(l, l->state)) != NULL) {
+        l->works++;
+        l->ops->worked(l->state, c, result);
+        if (other != NULL) {
+            l->ops->worked(other, c, result);
+        }
+        free(result);
+    }
+    if (l->ops->in_force != NULL && below(d, 2) == 0) {
+        uint64_t from = l->w.t + below(d, 3);
+
+        l->ops->in_force(l->state, c, from);
+        if (other != NULL) {
+            l->ops->in_force(other, c, from);
         }
     }
 }
 
-static void begin(struct bandit *b, const struct mx_policy_ops *ops, uint32_t k, struct dice *d)
+/* ---- for all policies ----------------------------------------------------------------------- */
+
+static void nothing_breaks_a_policy(void **state)
 {
-    double sum = 0.0;
+    struct seeded s = {{draw}, {test_seed("nothing_breaks_a_policy", 41)}};
 
-    b->ops = ops;
-    b->k = k;
-    assert_true(ops->n_params <= PARAMS_MAX);
-    defaults(b);
-    for (uint32_t i = 0; i < k; i++) {
-        b->prior[i] = k > 1 && below(d, 4) == 0 ? 0.0 : unit(d) + 1e-3;
-        sum += b->prior[i];
-    }
-    if (sum == 0.0) {
-        b->prior[0] = sum = 1.0;
-    }
-    for (uint32_t i = 0; i < k; i++) {
-        b->prior[i] /= sum;
-    }
-    b->state = test_get(ops->state_size(k), sizeof *b->state);
-}
+    (void)state;
+    for (size_t at = 0; mx_policy_at(at) != NULL; at++) {
+        for (int round = 0; round < 120; round++) {
+            struct life l;
 
-static void check_weights(struct bandit *b)
-{
-    double sum = 0.0;
-
-    b->ops->weights(b->state, b->k, b->w);
-    for (uint32_t i = 0; i < b->k; i++) {
-        assert_true(isfinite(b->w[i]) && b->w[i] >= 0.0 && b->w[i] <= 1.0 + 1e-12);
-        sum += b->w[i];
-    }
-    assert_true(fabs(sum - 1.0) < 1e-9);
-}
-
-static double odd_loss(struct dice *d)
-{
-    static const double odd[] = {0.0, 1.0, 1e4, 5e-324, 1e-300, 709.0, 710.0, 745.0, 2.5, 1e-9};
-
-    return below(d, 2) ? odd[below(d, sizeof odd / sizeof odd[0])] : 12 * unit(d);
-}
-
-/* Statistics of a random subset of domains, rising. */
-static uint32_t feed(struct dice *d, uint32_t k, struct mx_domain_stats *stats)
-{
-    uint32_t n = 0, one_in = 1 + (uint32_t)below(d, 4);
-    double same = odd_loss(d);
-    int alike = below(d, 8) == 0;
-
-    for (uint32_t i = 0; i < k; i++) {
-        if (below(d, one_in) == 0) {
-            stats[n++] = (struct mx_domain_stats){i, 1 + below(d, 1000), 0,
-                                                  alike ? same : odd_loss(d)};
-        }
-    }
-    return n;
-}
-
-static void random_params(struct bandit *b, struct dice *d)
-{
-    for (size_t i = 0; i < b->ops->n_params; i++) {
-        const struct mx_policy_param *p = &b->ops->params[i];
-
-        switch (below(d, 4)) {
-        case 0: b->params[i] = p->fallback; break;
-        case 1: b->params[i] = p->min; break;
-        case 2: b->params[i] = p->max; break;
-        default: b->params[i] = p->min + (fmin(p->max, p->min + 100) - p->min) * unit(d); break;
-        }
-        if (p->integer) {
-            b->params[i] = floor(b->params[i]);
+            begin(&l, mx_policy_at(at), round % 8 == 0 ? 1 : 0, 0, &s);
+            look(&l);
+            for (int i = 0; i < 120; i++) {
+                step(&l, &s.dice, NULL);
+                look(&l);
+            }
+            end(&l);
         }
     }
 }
 
-static void no_loss_breaks_a_policy(void **state)
+/* A state that was saved and loaded goes on like the one that stayed: nothing is kept beside it. */
+static void state_is_all_there_is(void **state)
 {
-    struct dice d = {test_seed("no_loss_breaks_a_policy", 41)};
+    struct seeded s = {{draw}, {test_seed("state_is_all_there_is", 42)}};
+
+    (void)state;
+    for (size_t at = 0; mx_policy_at(at) != NULL; at++) {
+        for (int round = 0; round < 20; round++) {
+            struct life l;
+            double *copy, *w;
+
+            begin(&l, mx_policy_at(at), 0, round == 0, &s);
+            copy = block(l.words);
+            w = block(l.w.c.k);
+            for (int i = 0; i < 60; i++) {
+                memcpy(copy, l.state, l.words * sizeof *copy);
+                for (int more = 0; more < 3; more++) {
+                    step(&l, &s.dice, copy);
+                }
+                assert_memory_equal(copy, l.state, l.words * sizeof *copy);
+                look(&l);
+                l.ops->weights(copy, &l.w.c, w);
+                assert_memory_equal(w, l.weights, l.w.c.k * sizeof *w);
+            }
+            check_block(copy, l.words);
+            free(copy);
+            free(w);
+            end(&l);
+        }
+    }
+}
+
+/* A state from outside is refused, or whatever it says leads nowhere out of its block. */
+static void bent_states_do_no_harm(void **state)
+{
+    static const double odd[] = {-1.0, 0.5, 1e300, -1e300, NAN, INFINITY, -INFINITY, 0x1p53, 1e9};
+    struct seeded s = {{draw}, {test_seed("bent_states_do_no_harm", 47)}};
 
     (void)state;
     for (size_t at = 0; mx_policy_at(at) != NULL; at++) {
         for (int round = 0; round < 200; round++) {
-            struct bandit b;
-            uint64_t t = 1;
+            struct life l;
 
-            begin(&b, mx_policy_at(at), 1 + (uint32_t)below(&d, K_MAX), &d);
-            random_params(&b, &d);
-            b.ops->init(b.state, b.k, b.prior, b.params);
-            check_weights(&b);
-            for (int step = 0; step < 200; step++) {
-                struct mx_domain_stats stats[K_MAX];
-                uint32_t n = feed(&d, b.k, stats);
-
-                b.ops->on_train(b.state, b.k, b.params, t, stats, n);
-                check_weights(&b);
-                t += below(&d, 20) == 0 ? below(&d, (uint64_t)1 << 34) + 1 : 1;
+            begin(&l, mx_policy_at(at), 0, 0, &s);
+            for (int i = 0; i < 5; i++) {
+                step(&l, &s.dice, NULL);
             }
-            free(b.state);
+            /* half of them where counters and places are */
+            l.state[below(&s.dice, round % 2 && l.words > 12 ? 12 : l.words)] =
+                odd[below(&s.dice, sizeof odd / sizeof odd[0])];
+            l.works = WORKS_MAX;
+            for (int i = 0; i < 5; i++) {
+                if (l.ops->sane == NULL || l.ops->sane(l.state, &l.w.c)) {
+                    step(&l, &s.dice, NULL);
+                    l.ops->weights(l.state, &l.w.c, l.weights);
+                }
+            }
+            check_block(l.state, l.words);
+            check_block(l.weights, l.w.c.k);
+            end(&l);
         }
     }
 }
 
-static void state_is_all_there_is(void **state)
+static void one_domain_has_it_all(void **state)
 {
-    struct dice d = {test_seed("state_is_all_there_is", 42)};
+    struct seeded s = {{draw}, {test_seed("one_domain_has_it_all", 48)}};
 
     (void)state;
     for (size_t at = 0; mx_policy_at(at) != NULL; at++) {
-        struct bandit b;
-        size_t words;
-        double *copy, w[K_MAX];
+        struct life l;
 
-        begin(&b, mx_policy_at(at), 9, &d);
-        words = b.ops->state_size(b.k);
-        copy = test_get(words, sizeof *copy);
-        b.ops->init(b.state, b.k, b.prior, b.params);
-        for (uint64_t t = 1; t < 100; t++) {
-            struct mx_domain_stats stats[K_MAX];
-            uint32_t n = feed(&d, b.k, stats);
-
-            memcpy(copy, b.state, words * sizeof *copy);
-            b.ops->on_train(b.state, b.k, b.params, t, stats, n);
-            b.ops->on_train(copy, b.k, b.params, t, stats, n);
-            assert_memory_equal(copy, b.state, words * sizeof *copy);
-            b.ops->weights(copy, b.k, w);
-            check_weights(&b);
-            assert_memory_equal(w, b.w, b.k * sizeof *w);
+        begin(&l, mx_policy_at(at), 1, 1, &s);
+        for (int i = 0; i < 50; i++) {
+            look(&l);
+            assert_true(fabs(l.weights[0] - 1.0) < 1e-12);
+            step(&l, &s.dice, NULL);
         }
-        free(copy);
-        free(b.state);
+        end(&l);
     }
 }
 
-static void warm_up_and_frequency_drop_feedback(void **state)
+static void what_does_not_adapt_stays(void **state)
 {
-    struct dice d = {test_seed("warm_up_and_frequency", 43)};
+    struct seeded s = {{draw}, {test_seed("what_does_not_adapt_stays", 49)}};
 
     (void)state;
     for (size_t at = 0; mx_policy_at(at) != NULL; at++) {
-        struct bandit b;
-        size_t words;
-        double *copy;
+        struct life l;
 
-        begin(&b, mx_policy_at(at), 5, &d);
-        words = b.ops->state_size(b.k);
-        copy = test_get(words, sizeof *copy);
-        set_param(&b, "warmup_steps", 20);
-        set_param(&b, "update_frequency", 3);
-        b.ops->init(b.state, b.k, b.prior, b.params);
-        for (uint64_t t = 1; t < 40; t++) {
-            struct mx_domain_stats stats[5];
-            int due = b.ops->adapts && t > 20 && t % 3 == 0;
-
-            for (uint32_t i = 0; i < 5; i++) {
-                stats[i] = (struct mx_domain_stats){i, 10, 0, 1.0 + unit(&d)};
-            }
-            memcpy(copy, b.state, words * sizeof *copy);
-            b.ops->on_train(b.state, b.k, b.params, t, stats, 5);
-            assert_int_equal(memcmp(copy, b.state, words * sizeof *copy) != 0, due);
-            check_weights(&b);
-            if (t <= 20) {
-                assert_memory_equal(b.w, b.prior, sizeof(double) * 5);
-            }
+        begin(&l, mx_policy_at(at), 7, 0, &s);
+        for (int i = 0; i < 50 && !l.ops->adapts; i++) {
+            step(&l, &s.dice, NULL);
+            look(&l);
+            assert_memory_equal(l.weights, l.w.prior, 7 * sizeof(double));
         }
-        free(copy);
-        free(b.state);
+        end(&l);
     }
-}
-
-/* The bandit's reason to be: what is hard gets more, and everything gets eps_t. */
-static void hard_domains_get_more(void **state)
-{
-    struct dice d = {44};
-
-    (void)state;
-    for (size_t at = 0; mx_policy_at(at) != NULL; at++) {
-        struct bandit b;
-        double eps = sqrt(log(4) / (4 * 400.0));
-
-        begin(&b, mx_policy_at(at), 4, &d);
-        for (int i = 0; i < 4; i++) {
-            b.prior[i] = 0.25;
-        }
-        b.ops->init(b.state, b.k, b.prior, b.params);
-        for (uint64_t t = 1; t <= 400; t++) {
-            struct mx_domain_stats stats[4];
-
-            for (uint32_t i = 0; i < 4; i++) {
-                stats[i] = (struct mx_domain_stats){i, 10, 0, 1.0 + i};
-            }
-            b.ops->on_train(b.state, b.k, b.params, t, stats, 4);
-        }
-        check_weights(&b);
-        for (int i = 0; i < 3; i++) {
-            assert_true(b.ops->adapts ? b.w[i] <= b.w[i + 1] : b.w[i] == 0.25);
-        }
-        assert_true(!b.ops->adapts || b.w[3] > b.w[0]);
-        assert_true(strcmp(b.ops->name, "odm") != 0 || b.w[0] > eps);
-        free(b.state);
-    }
-}
-
-static void nothing_reported_keeps_the_prior(void **state)
-{
-    struct dice d = {45};
-    struct bandit b;
-
-    (void)state;
-    begin(&b, mx_policy_find("odm"), 7, &d);
-    b.ops->init(b.state, b.k, b.prior, b.params);
-    for (uint64_t t = 1; t < 10; t++) {
-        b.ops->on_train(b.state, b.k, b.params, t, NULL, 0);
-    }
-    check_weights(&b);
-    assert_memory_equal(b.w, b.prior, 7 * sizeof(double));
-    free(b.state);
 }
 
 static void names_find_their_policies(void **state)
@@ -256,11 +276,19 @@ static void names_find_their_policies(void **state)
         const struct mx_policy_ops *p = mx_policy_at(i);
 
         assert_ptr_equal(mx_policy_find(p->name), p);
-        assert_true(p->what[0] != '\0' && p->state_size(3) > 0);
+        assert_true(p->what[0] != '\0' && p->n_tables <= MX_POLICY_TABLES_MAX);
+        assert_true(p->n_terms <= MX_POLICY_TERMS_MAX && (p->n_terms == 0 || p->explain != NULL));
+        assert_true((p->wants_work == NULL) == (p->work == NULL));
+        assert_true((p->wants_work == NULL) == (p->worked == NULL));
+        assert_true(!p->adapts || p->uses_train || p->uses_eval || p->uses_reward || p->uses_grad);
         for (size_t j = 0; j < p->n_params; j++) {
             const struct mx_policy_param *q = &p->params[j];
 
             assert_true(q->min <= q->fallback && q->fallback <= q->max && q->what[0] != '\0');
+            assert_true((q->kind == MX_PARAM_CHOICE) == (q->choices != NULL));
+        }
+        for (size_t j = 0; j < p->n_tables; j++) {
+            assert_true(p->tables[j].min < p->tables[j].max && p->tables[j].what[0] != '\0');
         }
     }
     assert_ptr_equal(mx_policy_at(1), mx_policy_find("odm"));
@@ -268,6 +296,112 @@ static void names_find_their_policies(void **state)
     assert_null(mx_policy_find("od"));
     assert_null(mx_policy_find("odm "));
     assert_null(mx_policy_find("odm-"));
+}
+
+/* ---- for those of the bandit family --------------------------------------------------------- */
+
+static int param_at(const struct mx_policy_ops *ops, const char *name)
+{
+    for (size_t i = 0; i < ops->n_params; i++) {
+        if (strcmp(ops->params[i].name, name) == 0) {
+            return (int)i;
+        }
+    }
+    return -1;
+}
+
+static int is_bandit(const struct mx_policy_ops *ops)
+{
+    return param_at(ops, "warmup_steps") >= 0 && param_at(ops, "update_frequency") >= 0;
+}
+
+static void warm_up_and_frequency_drop_feedback(void **state)
+{
+    struct seeded s = {{draw}, {test_seed("warm_up_and_frequency", 43)}};
+    int tried = 0;
+
+    (void)state;
+    for (size_t at = 0; mx_policy_at(at) != NULL; at++) {
+        struct life l;
+        double *copy;
+
+        if (!is_bandit(mx_policy_at(at))) {
+            continue;
+        }
+        begin(&l, mx_policy_at(at), 5, 1, &s);
+        tried++;
+        copy = block(l.words);
+        l.w.params[param_at(l.ops, "warmup_steps")] = 20;
+        l.w.params[param_at(l.ops, "update_frequency")] = 3;
+        l.ops->init(l.state, &l.w.c);
+        for (uint64_t t = 1; t < 40; t++) {
+            struct mx_domain_stats stats[5];
+            struct mx_observation o = {.t = t, .train = stats, .n_train = 5};
+            int due = t > 20 && t % 3 == 0;
+
+            for (uint32_t i = 0; i < 5; i++) {
+                stats[i] = (struct mx_domain_stats){i, 10, 0, 1.0 + unit(&s.dice)};
+            }
+            memcpy(copy, l.state, l.words * sizeof *copy);
+            l.ops->observe(l.state, &l.w.c, &o);
+            assert_int_equal(memcmp(copy, l.state, l.words * sizeof *copy) != 0, due);
+            look(&l);
+            if (t <= 20) {
+                assert_memory_equal(l.weights, l.w.prior, sizeof(double) * 5);
+            }
+        }
+        free(copy);
+        end(&l);
+    }
+    assert_true(tried >= 6);
+}
+
+/* The bandit's reason to be: what is hard gets more, and everything gets eps_t. */
+static void hard_domains_get_more(void **state)
+{
+    struct seeded s = {{draw}, {44}};
+
+    (void)state;
+    for (size_t at = 0; mx_policy_at(at) != NULL; at++) {
+        double eps = sqrt(log(4) / (4 * 400.0));
+        struct life l;
+
+        if (!is_bandit(mx_policy_at(at))) {
+            continue;
+        }
+        begin(&l, mx_policy_at(at), 4, 1, &s);
+        for (uint64_t t = 1; t <= 400; t++) {
+            struct mx_domain_stats stats[4];
+            struct mx_observation o = {.t = t, .train = stats, .n_train = 4};
+
+            for (uint32_t i = 0; i < 4; i++) {
+                stats[i] = (struct mx_domain_stats){i, 10, 0, 1.0 + i};
+            }
+            l.ops->observe(l.state, &l.w.c, &o);
+        }
+        look(&l);
+        for (int i = 0; i < 3; i++) {
+            assert_true(l.weights[i] <= l.weights[i + 1]);
+        }
+        assert_true(l.weights[3] > l.weights[0]);
+        assert_true(strcmp(l.ops->name, "odm") != 0 || l.weights[0] > eps);
+        end(&l);
+    }
+}
+
+static void nothing_reported_keeps_the_prior(void **state)
+{
+    struct seeded s = {{draw}, {45}};
+    struct life l;
+
+    (void)state;
+    begin(&l, mx_policy_find("odm"), 7, 0, &s);
+    for (uint64_t t = 1; t < 10; t++) {
+        l.ops->observe(l.state, &l.w.c, &(struct mx_observation){.t = t});
+    }
+    look(&l);
+    assert_memory_equal(l.weights, l.w.prior, 7 * sizeof(double));
+    end(&l);
 }
 
 /* ---- the guard ------------------------------------------------------------------------------ */
@@ -335,11 +469,29 @@ static void one_term_comes_back_as_it_was(void **state)
     }
 }
 
+static void the_largest_rewards_of_all_ranks_fit(void **state)
+{
+    struct mx_reward r = {0, MX_REWARD_COUNT_MAX, -MX_REWARD_MAX * (double)MX_REWARD_COUNT_MAX};
+    struct mx_fixed sum = {0, 0};
+
+    (void)state;
+    assert_true(mx_reward_ok(&r));
+    for (uint32_t rank = 0; rank < MX_WORLD_MAX; rank++) {
+        mx_fixed_add(&sum, r.sum);
+    }
+    assert_true(mx_fixed_get_signed(&sum) == r.sum * MX_WORLD_MAX);
+    r.count++;
+    assert_false(mx_reward_ok(&r));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(no_loss_breaks_a_policy),
+        cmocka_unit_test(nothing_breaks_a_policy),
         cmocka_unit_test(state_is_all_there_is),
+        cmocka_unit_test(bent_states_do_no_harm),
+        cmocka_unit_test(one_domain_has_it_all),
+        cmocka_unit_test(what_does_not_adapt_stays),
         cmocka_unit_test(warm_up_and_frequency_drop_feedback),
         cmocka_unit_test(hard_domains_get_more),
         cmocka_unit_test(nothing_reported_keeps_the_prior),
@@ -347,6 +499,7 @@ int main(void)
         cmocka_unit_test(bad_losses_are_kept_back),
         cmocka_unit_test(sums_do_not_depend_on_order),
         cmocka_unit_test(one_term_comes_back_as_it_was),
+        cmocka_unit_test(the_largest_rewards_of_all_ranks_fit),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -334,6 +334,7 @@ static void mixes_and_reports_that_do_not_follow_are_refused(void **state)
     e = next_entry(&b, MX_ENTRY_MIX);
     e.step = 5;
     e.shares = shares;
+    e.n_shares = K;
     e.mix_version = 1;
     assert_not_applied(&b, &e); /* a version that exists */
     e.mix_version = 2;
@@ -345,6 +346,7 @@ static void mixes_and_reports_that_do_not_follow_are_refused(void **state)
     e = next_entry(&b, MX_ENTRY_SET);
     e.step = 5;
     e.shares = shares;
+    e.n_shares = K;
     e.mix_version = 2;
     e.weights = weights;
     assert_not_applied(&b, &e);
@@ -364,6 +366,7 @@ static void mixes_and_reports_that_do_not_follow_are_refused(void **state)
     assert_not_applied(&b, &e); /* of a step not planned */
     e = next_entry(&b, MX_ENTRY_CREATE);
     e.shares = shares;
+    e.n_shares = K;
     e.mix_version = 1;
     assert_not_applied(&b, &e); /* twice */
     assert_int_equal(view(&b).applied, b.disk.n);

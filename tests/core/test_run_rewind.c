@@ -568,7 +568,9 @@ static void fork_run(struct bench *from, uint64_t step, struct bench *to)
     e.words = words;
     *to = (struct bench){.c = from->c, .now_ms = 1000};
     memcpy(to->params, from->params, sizeof to->params);
-    to->c.params = to->params;
+    to->mixer = from->mixer;
+    to->mixer.policy.params = to->params;
+    to->c.mixers = &to->mixer;
     to->memory = test_get(1, mx_run_size(&to->c));
     to->run = mx_run_init(to->memory, &to->c);
     mx_run_fork_entry(to->run, 1, &e, &first);

@@ -372,7 +372,6 @@ static void another_plan_has_another_digest(void **state)
         enum mx_applied rc = MX_APPLIED;
 
         other.c.plan.domains = other.domains;
-        other.c.params = other.params;
         other.c.plan.seed += what == 1;
         other.domains[2].samples += what == 2;
         other.domains[1].window += what == 3;

@@ -21,6 +21,7 @@ static void runs_keep_their_promises(void **state)
 #undef SIM_COUNT_NAME
     };
     uint64_t first = test_seed("runs_keep_their_promises", 1000), total[SIM_COUNTS_N] = {0};
+    uint64_t used[POLICIES_MAX] = {0};
     struct sim *s = test_get(1, sizeof *s);
 
     (void)state;
@@ -30,12 +31,19 @@ static void runs_keep_their_promises(void **state)
         for (int i = 0; i < SIM_COUNTS_N; i++) {
             total[i] += s->counts[i];
         }
+        for (size_t i = 0; i < POLICIES_MAX; i++) {
+            used[i] += s->used[i];
+        }
         sim_free(s);
     }
     print_message("\n");
     for (int i = 0; i < SIM_COUNTS_N; i++) {
         print_message("%-24s %llu\n", names[i], (unsigned long long)total[i]);
         assert_true(total[i] > 0 || seeds() < SEEDS); /* the simulation does reach all of it */
+    }
+    for (size_t i = 0; mx_policy_at(i) != NULL; i++) {
+        print_message("%-24s %llu\n", mx_policy_at(i)->name, (unsigned long long)used[i]);
+        assert_true(used[i] > 0 || seeds() < SEEDS);
     }
     free(s);
 }

@@ -1,6 +1,7 @@
 """bytelm against a real daemon: what it posts, how it resumes, what it says when something is
 wrong. Small models and few steps; meson gives the program in BYTELM."""
 import json
+import math
 import os
 import signal
 import subprocess
@@ -59,6 +60,51 @@ class BytelmTest(harness.DaemonTest):
         # Every token of every sample was trained once: 100 steps of 4 * 64.
         rows = [d for x in log if x["kind"] == "train" for d in x["domains"].values()]
         self.assertEqual(sum(d["tokens"] for d in rows), 100 * 4 * 64)
+
+    def mixes(self, run):
+        return self.json("log", run, "--kind", "mix", daemon=self.daemon)["entries"]
+
+    def test_posts_what_it_evaluated(self):
+        """A policy that learns from evaluations alone moves by what bytelm measured, and then."""
+        target = {"a": 1.0, "b": 3.0}
+        self.create(self.daemon, name="e", batch_size=4, seq_len=64, domains={"a": {"weight": 0.3},
+                                                                              "b": {"weight": 0.7}},
+                    eval_sets={"first": ["b"], "second": ["a", "b"]},
+                    policy={"name": "dbl", "eval_set": "second", "target": target, "c": 0},
+                    feedback={"mode": "lockstep", "lag": 1})
+        more = ["--eval", self.path("heldout"), "--eval-every", "10", "--log", self.path("log")]
+        argv = self.argv(30, "model", *more, "--eval-set", "second")
+        argv[argv.index("r")] = "e"
+        r = subprocess.run(argv, capture_output=True, text=True, check=False)
+        self.assertEqual(r.returncode, 0, r.stderr)
+        self.assertIn("30 losses posted, 30 accepted", r.stdout)
+        p = {"a": 0.3, "b": 0.7}
+        evals = [x for x in self.log_of("log") if x["kind"] == "eval" and not x["final"]]
+        mixes = self.mixes("e")
+        self.assertEqual([m["cause_step"] for m in mixes], [9, 19])
+        self.assertEqual([x["step"] for x in evals], [10, 20])
+        for mix, measured in zip(mixes, evals):
+            p = {d: p[d] * math.exp(measured["domains"][d]["loss"] - target[d]) for d in p}
+            for d in p:
+                self.assertAlmostEqual(mix["shares"][d], p[d] / sum(p.values()), 5)
+            self.assertNotAlmostEqual(mix["shares"]["a"], 0.3, 2)
+        argv = self.argv(40, "model", *more, "--eval-set", "third")
+        argv[argv.index("r")] = "e"
+        r = subprocess.run(argv, capture_output=True, text=True, check=False)
+        self.assertEqual(r.returncode, 1)
+        self.assertIn("run e has no eval set third", r.stderr)
+
+    def test_evaluates_when_the_policy_wants_it(self):
+        self.create(self.daemon, name="w", batch_size=4, seq_len=64,
+                    policy={"name": "aioli", "update_steps": 20, "lp_rounds": 1, "lp_steps": 4},
+                    feedback={"mode": "lockstep", "lag": 1})
+        argv = self.argv(60, "model", "--eval", self.path("heldout"), "--eval-every", "0",
+                         "--log", self.path("log"))
+        argv[argv.index("r")] = "w"
+        r = subprocess.run(argv, capture_output=True, text=True, check=False)
+        self.assertEqual(r.returncode, 0, r.stderr)
+        self.assertGreater(len([x for x in self.log_of("log") if x["kind"] == "eval"]), 3)
+        self.assertGreater(len(self.mixes("w")), 2)
 
     def test_killed_and_resumed_is_uninterrupted(self):
         trainer = subprocess.Popen(self.argv(1000000, "half", "--checkpoint-every", "10"),

@@ -11,7 +11,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     struct mx_entry_box box;
     struct mx_err err;
-    uint64_t *words, shares[8], version, index;
+    uint64_t *words, shares[16], version, index;
     struct mx_withdrawn w;
     uint32_t k;
     size_t n;
@@ -28,10 +28,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     } else {
         MX_REQUIRE(err.text[0] != '\0');
     }
-    if (mx_mix_decode((struct mx_span){data + 1, size - 1}, k, &version, &index, shares, &err) ==
-        0) {
-        struct mx_entry mix = {.mix_version = version, .index = index, .shares = shares};
-        uint8_t *again = mx_mix_encode(&mix, k, &n);
+    if (mx_mix_decode((struct mx_span){data + 1, size - 1}, k, 2 * k, &version, &index, shares,
+                      &err) == 0) {
+        struct mx_entry mix = {.mix_version = version, .index = index, .shares = shares,
+                               .n_shares = 2 * k};
+        uint8_t *again = mx_mix_encode(&mix, &n);
         MX_REQUIRE(again != NULL && n == size - 1 && memcmp(again, data + 1, n) == 0);
         free(again);
     }

@@ -18,13 +18,23 @@ static struct mx_run *make_run(int which)
     static struct mx_limit limits[K];
     static const double prior[K] = {0.5, 0.3, 0.2};
     static double params[16];
+    static struct mx_mixer_conf mixer;
     static const struct mx_plan_part parts[] = {{0, 8, 1, 1}, {20, 8, 1, 2}, {50, 8, 1, 6}};
+    static const double target[K] = {0.0, 0.25, 0.75};
+    static const struct mx_phase phases[] = {
+        {.from = 0, .kind = MX_PHASE_WARMUP}, {.from = 10, .kind = MX_PHASE_ADAPT},
+        {.from = 22, .kind = MX_PHASE_ANNEAL, .mix = target},
+        {.from = 60, .kind = MX_PHASE_ANNEAL, .mix = target, .blend = 1},
+        {.from = 70, .kind = MX_PHASE_MIX, .mix = target}};
     struct mx_run_config c = {
         .plan = {.seed = 7, .batch = 8, .k = K, .block = 1, .domains = domains},
         .seq_len = 32, .max_ahead = 16, .reserve_steps = 8, .snapshot_steps = 16, .lead = 1,
         .end_step = UINT64_MAX, .feedback_timeout_ms = 1000, .loss_max = 100, .prior = prior,
-        .limits = limits, .policy = mx_policy_find(which & 1 ? "odm" : "static"), .params = params};
+        .limits = limits, .mixers = &mixer, .n_mixers = 1};
 
+    mixer.policy = (struct mx_policy_conf){.ops = mx_policy_find(which & 1 ? "odm" : "static"),
+                                           .params = params};
+    mixer.guards = mx_guards_none(mixer.policy.ops);
     for (uint32_t i = 0; i < K; i++) {
         domains[i] = (struct mx_plan_domain){.samples = 40 + 7 * i, .budget = MX_NO_BUDGET,
                                              .chunk = 1 + i, .window = 2};
@@ -37,8 +47,12 @@ static struct mx_run *make_run(int which)
             domains[i].chunk = mx_plan_chunk(&c.plan, domains[i].chunk);
         }
     }
-    for (size_t i = 0; i < c.policy->n_params; i++) {
-        params[i] = c.policy->params[i].fallback;
+    if (which & 8) {
+        c.phases = phases;
+        c.n_phases = 5;
+    }
+    for (size_t i = 0; i < mixer.policy.ops->n_params; i++) {
+        params[i] = mixer.policy.ops->params[i].fallback;
     }
     c.lag = which & 2 ? 2 : 0;
     return mx_run_init(malloc(mx_run_size(&c)), &c);

@@ -107,7 +107,9 @@ class BadRequests(BadTest):
             with self.assertRaisesRegex(wire.Trouble, "rise"):
                 post([(1, 1, 16, 3.0), (0, 1, 16, 3.0)])
             body = struct.pack("<QQIIII", 0, 1, 1, 0, 1, 0)
-            for section, text in ((struct.pack("<HHI", 2, 0, 0), "kind 2"),
+            for section, text in ((struct.pack("<HHI", 2, 0, 0), "EVAL section"),
+                                  (struct.pack("<HHI", 6, 0, 0), "kind 6 is unknown"),
+                                  (b"", "neither a section nor a flag"),
                                   (struct.pack("<HHI", 1, 0, 23) + b"x" * 23, "23 bytes"),
                                   (struct.pack("<HHI", 1, 0, 2**32 - 1), "cut short"),
                                   (struct.pack("<HHI", 1, 0, 0) * 2, "twice")):

@@ -295,7 +295,7 @@ class Replay(Travel):
     def test_an_entry_that_lies(self):
         d = self.runs()
         e = self.kinds(d, "mix")[3]
-        self.tamper("forge", 1, e["index"], -4)  # a share: the shares' sum isn't 1 any more
+        self.tamper("forge", 1, e["index"], 54)  # a share: the shares' sum isn't 1 any more
         self.refused(d, "run.replay", f"entry {e['index']} (mix)", run="r", status=wire.DAMAGED)
         self.tamper("forge", 1, e["index"], 0)  # its kind
         self.refused(d, "run.replay", f"entry {e['index']}", run="r", status=wire.DAMAGED)
@@ -343,7 +343,10 @@ class Compact(Travel):
             page = self.control(d, "run.log", run="r")
             self.assertEqual((page["first"], page["entries"][0]["index"]), (got["first_entry"],) * 2)
             entries = self.log(d)
-            self.assertEqual(entries[:len(audit) - got["removed"]], audit[got["removed"]:])
+            # What moved a mix most is seen beside the mix before, which may be forgotten.
+            kept = [{k: v for k, v in e.items() if k != "moved_most"} for e in entries]
+            full = [{k: v for k, v in e.items() if k != "moved_most"} for e in audit]
+            self.assertEqual(kept[:len(audit) - got["removed"]], full[got["removed"]:])
             for from_ in 1, got["removed"]:
                 self.refused(d, "run.log", f"entry {got['first_entry']}", run="r", status=wire.GONE,
                              **{"from": from_})

@@ -134,27 +134,70 @@ class Wire:
         return parse_feedback(self.get(FEEDBACK, feedback_body(run, step, losses, rank, world,
                                                                version, flags)))
 
+    def report(self, run, step, sections, rank=0, world=1, version=1, flags=0):
+        """sections: bytes, as the functions below make them."""
+        return parse_feedback(self.get(FEEDBACK, report_body(run, step, sections, rank, world,
+                                                             version, flags)))
+
+
+def section(kind, body):
+    return struct.pack("<HHI", kind, 0, len(body)) + body
+
+
+def train(losses):
+    """[(domain, samples, tokens, loss_sum)]"""
+    return section(1, b"".join(struct.pack("<IIQd", *x) for x in losses))
+
+
+def evals(set_, losses):
+    """[(member, samples, tokens, loss_sum)]"""
+    return section(2, struct.pack("<II", set_, 0) +
+                   b"".join(struct.pack("<IIQd", *x) for x in losses))
+
+
+def rewards(values):
+    """[(domain, count, sum)]"""
+    return section(3, b"".join(struct.pack("<IIQd", d, 0, n, x) for d, n, x in values))
+
+
+def grads(domains, upper, lr):
+    """upper: the upper triangle, row by row"""
+    n = len(domains)
+    return section(4, struct.pack("<IId", n, 0, lr) + struct.pack(f"<{n}I", *domains) +
+                   b"\0\0\0\0" * (n % 2) + struct.pack(f"<{len(upper)}d", *upper))
+
+
+def scores(values):
+    """[(domain, sample, score)]"""
+    return section(5, b"".join(struct.pack("<IIQd", d, 0, n, x) for d, n, x in values))
+
+
+def report_body(run, step, sections, rank=0, world=1, version=1, flags=0):
+    return struct.pack("<QQIIII", step, version, run, rank, world, flags) + sections
+
 
 def parse_attach(body):
     keys = ("run state frontier end_step mix_version batch_size seq_len width eod "
-            "slots_per_reply max_ahead domain_count domain_first part_count").split()
-    form = struct.Struct("<IIQQQIIIIIIIII")
+            "slots_per_reply max_ahead domain_count eval_set_count name_count name_first "
+            "part_count").split()
+    form = struct.Struct("<IIQQQIIIIIIIIIII")
     info = dict(zip(keys, form.unpack_from(body)))
     part = struct.Struct("<QIII")  # from_step, batch_size, seq_len, slots_per_reply
     info["parts"] = [part.unpack_from(body, form.size + i * part.size)
                      for i in range(info["part_count"])]
-    info["names"], at = [], form.size + info["part_count"] * part.size
+    names, at = [], form.size + info["part_count"] * part.size
+    info["eval_sizes"] = struct.unpack_from(f"<{info['eval_set_count']}I", body, at)
+    at += 4 * info["eval_set_count"]
     while at < len(body):
         (n,) = struct.unpack_from("<H", body, at)
-        info["names"].append(body[at + 2:at + 2 + n].decode())
+        names.append(body[at + 2:at + 2 + n].decode())
         at += 2 + n
+    info["names"] = names  # of the page: domains, and each eval set and its members
     return info
 
 
 def feedback_body(run, step, losses, rank=0, world=1, version=1, flags=0):
-    entries = b"".join(struct.pack("<IIQd", *x) for x in losses)
-    section = struct.pack("<HHI", 1, 0, len(entries)) + entries
-    return struct.pack("<QQIIII", step, version, run, rank, world, flags) + section
+    return report_body(run, step, train(losses), rank, world, version, flags)
 
 
 def parse_feedback(body):
@@ -178,13 +221,17 @@ def trouble(body, status=None):
 
 def parse_batch(body):
     keys = ("step mix_version run slot_first slot_count token_first token_count width bound_count "
-            "tokens_at batch_size seq_len").split()
-    b = dict(zip(keys, struct.unpack_from("<QQIIIIIIIIII", body)))
-    n, at = b["slot_count"], 56
+            "tokens_at batch_size seq_len flags weights_at").split()
+    b = dict(zip(keys, struct.unpack_from("<QQIIIIIIIIIIII", body)))
+    n, at = b["slot_count"], 64
     b["samples"] = struct.unpack_from(f"<{n}Q", body, at)
     b["domains"] = struct.unpack_from(f"<{n}I", body, at + 8 * n)
     b["epochs"] = struct.unpack_from(f"<{n}I", body, at + 12 * n)
     b["bounds"] = struct.unpack_from(f"<{n}I", body, at + 16 * n)
+    if b["flags"] & 2:
+        assert b["weights_at"] == 24 + at + 20 * n, b
+        b["weights"] = struct.unpack_from(f"<{n}f", body, at + 20 * n)
+        at += 4 * n
     b["starts"] = struct.unpack_from(f"<{b['bound_count']}I", body, at + 20 * n)
     start = b["tokens_at"] - 24
     size = b["token_count"] * b["width"]

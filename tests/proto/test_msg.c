@@ -2,6 +2,7 @@
 #include "tests/proto/check.h"
 
 #include "proto/msg.h"
+#include "proto/sections.h"
 
 #include <math.h>
 
@@ -316,7 +317,7 @@ static void test_limits(void **state)
 /* ---- the batch reply's tables ---- */
 
 /* A frame of 3 slots of 8 tokens from token 4 on, with 4 document starts. */
-static size_t make_batch(uint8_t *buf, size_t room, struct mx_batch_layout *at)
+static size_t make_batch_of(uint8_t *buf, size_t room, bool weighted, struct mx_batch_layout *at)
 {
     static const uint32_t bounds[3] = {2, 0, 2};
     static const uint32_t starts[4] = {4, 11, 5, 6};
@@ -335,8 +336,10 @@ static size_t make_batch(uint8_t *buf, size_t room, struct mx_batch_layout *at)
     struct mx_writer w;
     uint8_t *p;
 
-    mx_batch_layout(3, 4, 8, 2, at);
+    mx_batch_layout(3, 4, 8, 2, weighted, at);
     m.tokens_at = (uint32_t)at->tokens;
+    m.weights_at = (uint32_t)at->weights;
+    m.flags = weighted ? MX_BATCH_WEIGHTS : 0;
     mx_writer_init(&w, buf, room);
     mx_frame_begin(&w, MX_MSG_BATCH | MX_REPLY_BIT, MX_STATUS_OK, 7);
     mx_batch_reply_encode(&w, &m);
@@ -350,7 +353,15 @@ static size_t make_batch(uint8_t *buf, size_t room, struct mx_batch_layout *at)
     for (size_t i = 0; i < 4; i++) {
         mx_store_u32(buf + at->starts + 4 * i, starts[i]);
     }
+    for (size_t i = 0; i < 3 && weighted; i++) {
+        mx_store_f32(buf + at->weights + 4 * i, 0.5f * (float)i);
+    }
     return mx_frame_end(&w);
+}
+
+static size_t make_batch(uint8_t *buf, size_t room, struct mx_batch_layout *at)
+{
+    return make_batch_of(buf, room, false, at);
 }
 
 static int check(const uint8_t *buf, size_t n, struct mx_err *err)
@@ -441,90 +452,39 @@ static void test_batch_starts(void **state)
     }
 }
 
-/* ---- the feedback request's sections ---- */
-
-static int train(const uint8_t *p, size_t n, size_t *ret_n, struct mx_err *err)
-{
-    struct mx_span entries;
-    char *g = guarded(p, n);
-    int rc = mx_train_decode((struct mx_span){(const uint8_t *)g, n}, &entries, ret_n, err);
-
-    for (size_t i = 0; rc == 0 && i < *ret_n; i++) {
-        struct mx_train_entry e;
-        mx_train_get(entries, i, &e);
-    }
-    unguard(g, n);
-    return rc;
-}
-
-static void test_train(void **state)
-{
-    struct mx_train_entry e[3] = {
-        {0, 1, 2, 3.0}, {5, UINT32_MAX, UINT64_MAX, -INFINITY}, {UINT32_MAX, 0, 0, (double)NAN}};
-    struct mx_writer w;
-    struct mx_err err;
-    struct mx_span entries;
-    struct mx_train_entry back;
-    uint8_t buf[512];
-    size_t n, got;
-
-    (void)state;
-    mx_writer_init(&w, buf, sizeof buf);
-    mx_train_encode(&w, e, 3);
-    n = mx_writer_len(&w);
-    assert_int_equal(train(buf, n, &got, &err), 0);
-    assert_int_equal(got, 3);
-    assert_int_equal(mx_train_decode((struct mx_span){buf, n}, &entries, &got, &err), 0);
-    mx_train_get(entries, 2, &back);
-    assert_int_equal(back.domain, UINT32_MAX);
-    assert_true(isnan(back.loss_sum));
-    mx_train_get(entries, 1, &back);
-    assert_true(back.tokens == UINT64_MAX && isinf(back.loss_sum));
-    assert_int_equal(train(buf, 0, &got, &err), 0); /* nothing is said of training */
-    assert_int_equal(got, 0);
-    for (size_t cut = 1; cut < n; cut++) {
-        assert_int_equal(train(buf, cut, &got, &err), MX_EPROTOCOL);
-    }
-    assert_int_equal(train(buf, n + 1, &got, &err), MX_EPROTOCOL);
-    mx_train_encode(&w, e, 3);
-    assert_int_equal(train(buf, 2 * n, &got, &err), MX_EPROTOCOL);
-    assert_non_null(strstr(err.text, "twice"));
-}
-
-static void test_train_refused(void **state)
+static void test_batch_weights(void **state)
 {
     static const struct {
-        size_t at;
-        uint32_t value;
-        const char *what;
+        float weight;
+        bool good;
     } t[] = {
-        {0, 2, "unknown"},
-        {0, 0, "unknown"},
-        {0, 0x10001, "unknown"},
-        {4, 47, "isn't a number"},
-        {4, 25, "isn't a number"},
-        {4, 49, "cut short"},
-        {4, UINT32_MAX, "cut short"},
-        {8, 5, "must rise"},
-        {8, 6, "must rise"},
-        {32, 0, "must rise"},
+        {0.0f, true}, {1.5f, true}, {MX_LOSS_WEIGHT_MAX, true}, {-0.5f, false},
+        {2 * MX_LOSS_WEIGHT_MAX, false}, {INFINITY, false}, {NAN, false},
     };
-    struct mx_train_entry e[2] = {{0, 1, 2, 3.0}, {5, 1, 2, 3.0}};
-    struct mx_writer w;
+    struct mx_batch_layout at;
     struct mx_err err;
     uint8_t buf[512];
-    size_t got;
+    size_t n;
 
     (void)state;
+    n = make_batch_of(buf, sizeof buf, true, &at);
+    assert_int_equal(check(buf, n, &err), 0);
+    assert_int_equal(at.starts, at.weights + 12);
     for (size_t i = 0; i < sizeof t / sizeof t[0]; i++) {
-        mx_writer_init(&w, buf, sizeof buf);
-        mx_train_encode(&w, e, 2);
-        mx_store_u32(buf + t[i].at, t[i].value);
-        assert_int_equal(train(buf, mx_writer_len(&w), &got, &err), MX_EPROTOCOL);
-        if (strstr(err.text, t[i].what) == NULL) {
-            fail_msg("row %zu: %s", i, err.text);
-        }
+        n = make_batch_of(buf, sizeof buf, true, &at);
+        mx_store_f32(buf + at.weights + 8, t[i].weight);
+        assert_int_equal(check(buf, n, &err), t[i].good ? 0 : MX_EPROTOCOL);
     }
+    /* An evaluation is wanted; flags that nobody knows; weights where the header says none are. */
+    n = make_batch_of(buf, sizeof buf, true, &at);
+    mx_store_u32(buf + MX_BATCH_FLAGS_AT, MX_BATCH_WEIGHTS | MX_BATCH_EVAL_WANTED);
+    assert_int_equal(check(buf, n, &err), 0);
+    mx_store_u32(buf + MX_BATCH_FLAGS_AT, MX_BATCH_WEIGHTS | 4);
+    assert_int_equal(check(buf, n, &err), MX_EPROTOCOL);
+    assert_non_null(strstr(err.text, "flags 0x6"));
+    mx_store_u32(buf + MX_BATCH_FLAGS_AT, 0);
+    assert_int_equal(check(buf, n, &err), MX_EPROTOCOL);
+    assert_non_null(strstr(err.text, "weights"));
 }
 
 int main(void)
@@ -535,7 +495,7 @@ int main(void)
         cmocka_unit_test(test_header),       cmocka_unit_test(test_names),
         cmocka_unit_test(test_trouble),      cmocka_unit_test(test_limits),
         cmocka_unit_test(test_batch_check),  cmocka_unit_test(test_batch_starts),
-        cmocka_unit_test(test_train),        cmocka_unit_test(test_train_refused),
+        cmocka_unit_test(test_batch_weights),
     };
     return cmocka_run_group_tests_name("msg", tests, NULL, NULL);
 }

@@ -68,11 +68,11 @@ static void test_older_version(void **state)
     struct mx_catalog *c;
     struct mx_err err;
 
-    set_version(*state, 1);
+    set_version(*state, 2);
     assert_fails(mx_catalog_open(*state, true, &c, &err), MX_EVERSION, &err,
-                 "made by an older mixd (store format 1; this one writes 2): ingest again into a "
+                 "made by an older mixd (store format 2; this one writes 3): ingest again into a "
                  "new folder");
-    assert_fails(mx_catalog_open(*state, false, &c, &err), MX_EVERSION, &err, "store format 1;");
+    assert_fails(mx_catalog_open(*state, false, &c, &err), MX_EVERSION, &err, "store format 2;");
 }
 
 static void test_newer_version(void **state)
@@ -80,10 +80,10 @@ static void test_newer_version(void **state)
     struct mx_catalog *c;
     struct mx_err err;
 
-    set_version(*state, 3);
+    set_version(*state, 4);
     assert_fails(mx_catalog_open(*state, true, &c, &err), MX_EVERSION, &err,
-                 "made by a newer mixd (store format 3, this one knows 2): use that one");
-    assert_fails(mx_catalog_open(*state, false, &c, &err), MX_EVERSION, &err, "store format 3,");
+                 "made by a newer mixd (store format 4, this one knows 3): use that one");
+    assert_fails(mx_catalog_open(*state, false, &c, &err), MX_EVERSION, &err, "store format 4,");
 }
 
 static void test_not_a_catalog(void **state)

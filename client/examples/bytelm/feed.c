@@ -65,30 +65,56 @@ static int connect_and_attach(struct bl_feed *f, const struct bl_options *o, uin
     return 0;
 }
 
-int bl_feed_open(struct bl_feed *f, const struct bl_options *o, uint64_t next_step,
-                 uint32_t context)
+/* Room for the largest batches of any part of the run. */
+static int make_room(struct bl_feed *f, const struct bl_options *o, uint32_t context)
 {
+    const struct mxc_run_info *info = f->info;
     size_t tokens = 0;
 
-    memset(f, 0, sizeof *f);
-    if (connect_and_attach(f, o, next_step) < 0)
-        return BL_FEED_FAILED;
-    f->info = mxc_run_get_info(f->run);
-    for (uint32_t i = 0; i < f->info->n_parts; i++) {
-        const struct mxc_part *p = &f->info->parts[i];
+    for (uint32_t i = 0; i < info->n_parts; i++) {
+        const struct mxc_part *p = &info->parts[i];
         uint32_t slots = p->batch_size / o->world + 1;
 
         f->slots_max = slots > f->slots_max ? slots : f->slots_max;
         tokens = (size_t)slots * p->seq_len > tokens ? (size_t)slots * p->seq_len : tokens;
     }
-    f->losses = calloc(f->info->domain_count, sizeof *f->losses);
+    f->losses = calloc(info->domain_count, sizeof *f->losses);
+    f->evals = calloc(f->set->member_count, sizeof *f->evals);
     f->contexts = calloc(tokens * context, sizeof *f->contexts);
     f->targets = calloc(tokens, sizeof *f->targets);
     f->values = calloc(tokens, sizeof *f->values);
     f->counts = calloc(f->slots_max, sizeof *f->counts);
-    if (f->losses == NULL || f->contexts == NULL || f->targets == NULL || f->values == NULL ||
-        f->counts == NULL) {
+    if (f->losses == NULL || f->evals == NULL || f->contexts == NULL || f->targets == NULL ||
+        f->values == NULL || f->counts == NULL) {
         fprintf(stderr, "bytelm: out of memory for batches of %u samples\n", f->slots_max);
+        return -1;
+    }
+    return 0;
+}
+
+/* The set that evaluations are posted as: the one asked for, or the run's first. */
+static int choose_set(struct bl_feed *f, const struct bl_options *o)
+{
+    const struct mxc_run_info *info = f->info;
+
+    for (uint32_t i = 0; i < info->eval_set_count; i++) {
+        f->set = &info->eval_sets[i];
+        if (o->eval_set == NULL || strcmp(f->set->name, o->eval_set) == 0)
+            return 0;
+    }
+    fprintf(stderr, "bytelm: run %s has no eval set %s\n", o->run,
+            o->eval_set != NULL ? o->eval_set : "at all");
+    return -1;
+}
+
+int bl_feed_open(struct bl_feed *f, const struct bl_options *o, uint64_t next_step,
+                 uint32_t context)
+{
+    memset(f, 0, sizeof *f);
+    if (connect_and_attach(f, o, next_step) < 0)
+        return BL_FEED_FAILED;
+    f->info = mxc_run_get_info(f->run);
+    if (choose_set(f, o) < 0 || make_room(f, o, context) < 0) {
         bl_feed_close(f);
         return BL_FEED_FAILED;
     }
@@ -99,6 +125,7 @@ void bl_feed_close(struct bl_feed *f)
 {
     mxc_close(f->client);
     free(f->losses);
+    free(f->evals);
     free(f->contexts);
     free(f->targets);
     free(f->values);
@@ -148,6 +175,11 @@ int bl_feed_windows(struct bl_feed *f, const struct bl_options *o, const struct 
     if (b->slots > part.batch_size / o->world + 1 || b->seq_len != part.seq_len) {
         fprintf(stderr, "bytelm: step %llu: a batch of another shape than the run's\n",
                 (unsigned long long)b->step);
+        return -1;
+    }
+    if (b->weights != NULL) {
+        fprintf(stderr, "bytelm: run %s: its policy weighs the loss, which bytelm can't do\n",
+                o->run);
         return -1;
     }
     for (uint32_t i = 0; i < b->slots; i++) {
@@ -208,16 +240,41 @@ static size_t sum_by_domain(struct bl_feed *f, const struct mxc_batch *b, struct
     return n;
 }
 
-int bl_feed_post(struct bl_feed *f, const struct mxc_batch *b, struct bl_report *r)
+/* f->evals: the scores of those domains that the set has as members. Returns how many. */
+static size_t evals_of(struct bl_feed *f, const struct bl_score *scores)
 {
-    size_t n = sum_by_domain(f, b, r);
+    size_t n = 0;
+
+    for (uint32_t m = 0; m < f->set->member_count; m++)
+        for (uint32_t d = 0; d < f->info->domain_count; d++)
+            if (scores[d].tokens > 0 && strcmp(f->set->members[m], f->info->domains[d]) == 0)
+                f->evals[n++] = (struct mxc_eval_loss){
+                    .set = (uint32_t)(f->set - f->info->eval_sets),
+                    .member = m,
+                    .tokens = scores[d].tokens,
+                    .loss_sum = scores[d].loss_sum,
+                };
+    return n;
+}
+
+int bl_feed_post(struct bl_feed *f, const struct mxc_batch *b, struct bl_report *r,
+                 const struct bl_score *scores)
+{
+    const struct mxc_report report = {
+        .losses = f->losses,
+        .n_losses = sum_by_domain(f, b, r),
+        .evals = f->evals,
+        .n_evals = scores != NULL ? evals_of(f, scores) : 0,
+    };
     struct mxc_error err = {0, ""};
-    int code = n == 0 ? 0 : mxc_feedback(f->run, b->step, f->losses, n, &err);
+    int code = report.n_losses + report.n_evals == 0
+                   ? 0
+                   : mxc_report_post(f->run, b->step, &report, &err);
 
     if (code == MXC_BUSY) { /* many posts under way: wait for them, then once more */
         code = mxc_flush(f->run, &err);
         if (code == 0 || code == MXC_INVALID)
-            code = mxc_feedback(f->run, b->step, f->losses, n, &err);
+            code = mxc_report_post(f->run, b->step, &report, &err);
     }
     if (code < 0)
         fprintf(stderr, "bytelm: the losses of step %llu weren't posted: %s\n",

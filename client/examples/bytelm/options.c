@@ -21,7 +21,7 @@ struct raw {
     uint64_t eval_bytes, rank, world, stride, inflight, context, embed, wide, hidden;
 };
 
-#define ROWS 25
+#define ROWS 26
 
 static size_t fill_table(struct option_row *rows, struct bl_options *o, struct raw *r)
 {
@@ -38,6 +38,8 @@ static size_t fill_table(struct option_row *rows, struct bl_options *o, struct r
          0, &o->eval_dir},
         {"eval-every", "N", "steps between evaluations (500; 0: only at the end)", WHOLE, 0, whole,
          &o->eval_every},
+        {"eval-set", "NAME", "the run's set as which their losses are posted (its first)", TEXT, 0,
+         0, &o->eval_set},
         {"eval-bytes", "N", "of each domain until the end, where all is used (50000)", WHOLE, 1,
          whole, &r->eval_bytes},
         {"log", "FILE", "append a line of JSON per printed line", TEXT, 0, 0, &o->log},

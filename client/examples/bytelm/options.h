@@ -10,7 +10,7 @@
 #include <stdint.h>
 
 struct bl_options {
-    const char *url, *run, *checkpoint, *eval_dir, *log; /* NULL: not given; of argv */
+    const char *url, *run, *checkpoint, *eval_dir, *eval_set, *log; /* NULL: not given; of argv */
     uint64_t steps;            /* train up to this step of the run; UINT64_MAX: to its end */
     uint64_t eval_every;       /* steps; 0: only at the end */
     uint64_t checkpoint_every; /* steps */

@@ -1,9 +1,10 @@
 /* train.c - bytelm: a small byte-level language model that trains on a mixd run.
  *
  * The happy path: load the checkpoint or start anew; attach at the step after it; for each batch
- * train, post the losses, and now and then print, evaluate and write a checkpoint. A step's losses
- * are posted before the checkpoint that contains the step: after a crash some are posted twice,
- * which the daemon knows by their step and rank.
+ * train, now and then (or when the run's policy wants it) evaluate, post the losses of both, and
+ * now and then print and write a checkpoint. A step's losses are posted before the checkpoint that
+ * contains the step: after a crash some are posted twice, which the daemon knows by their step and
+ * rank.
  *
  * SIGINT and SIGTERM end it after the present step, with a checkpoint. Exit codes: 0 done, 1
  * failed, 2 usage. One thread, beside those of libmixclient. */
@@ -117,10 +118,21 @@ static void print(struct session *s)
     bl_report_train(&s->report, s->t.next_step, s->mix_version, bl_now_ns(), w.wait_ns);
 }
 
-/* Trains on one batch and posts its losses. */
+/* Whether the model is to be evaluated after this step. At the last one it is in any case, on all
+ * of the texts, by finish. */
+static bool eval_due(const struct session *s, const struct mxc_batch *b)
+{
+    const uint64_t step = s->t.next_step;
+
+    return b->eval_wanted != 0 ||
+           (s->o.eval_every > 0 && step % s->o.eval_every == 0 && step < s->o.steps);
+}
+
+/* Trains on one batch, evaluates if it is time, and posts the losses. */
 static int train_on(struct session *s, const struct mxc_batch *b)
 {
     const uint32_t context = s->t.model.shape.context;
+    const struct bl_score *scores = NULL;
     size_t n = 0;
     int code;
 
@@ -145,7 +157,13 @@ static int train_on(struct session *s, const struct mxc_batch *b)
         s->report.skipped++;
         return 0;
     }
-    (void)bl_feed_post(&s->feed, b, &s->report); /* said so if it failed; the model is fine */
+    if (eval_due(s, b)) {
+        scores = s->scores; /* NULL if there is nothing to evaluate on */
+        if (evaluate(s, 0) < 0)
+            return -1;
+    }
+    /* If it fails it has said so, and the model is fine. */
+    (void)bl_feed_post(&s->feed, b, &s->report, scores);
     return 0;
 }
 
@@ -173,9 +191,6 @@ static int train(struct session *s)
             print(s);
             printed = bl_now_ns();
         }
-        if (s->o.eval_every > 0 && step % s->o.eval_every == 0 && step < s->o.steps &&
-            evaluate(s, 0) < 0)
-            return -1;
         if (step % s->o.checkpoint_every == 0 && save(s) < 0)
             return -1;
         s->stopped = bl_stop_asked();
