@@ -4,6 +4,7 @@
 #   make demo     train a small language model on real text whose mix shifts by itself
 #   make test     every test: gcc and clang without warnings, sanitizers, integration
 #   make bench    measure, print a table, write build/bench.json
+#   make results  train what docs/results.md needs and isn't measured yet (40 minutes), write it
 #   make soak     the crash test with SOAK_KILLS kills, the simulation with SOAK_SEEDS runs
 #   make coverage report which lines the tests reach
 #   make fuzz     every parser of outside bytes, FUZZ_S seconds each
@@ -17,16 +18,17 @@ SOAK_SEEDS := 20000
 SOAK_SEED  := $(shell date +%-j)
 TEST  := meson test --no-rebuild --print-errorlogs --num-processes $(JOBS)
 
-.PHONY: build demo test bench soak coverage fuzz format clean packages
+.PHONY: build demo test bench results results-page soak coverage fuzz format clean packages
 
 build: packages
 	@test -f $(BUILD)/build.ninja || $(MESON) setup $(BUILD)
 	@ninja -C $(BUILD)
 
 # Installs the Debian packages of packages.txt that are missing (root), or names them and stops.
+PACKAGES := packages.txt
 packages:
 	@missing=""; \
-	for p in $$(sed 's/#.*//' packages.txt); do \
+	for p in $$(sed 's/#.*//' $(PACKAGES)); do \
 	  dpkg-query -W -f '$${Status}' $$p 2>/dev/null | grep -q '^install ok' || missing="$$missing $$p"; \
 	done; \
 	if [ -n "$$missing" ]; then \
@@ -67,6 +69,17 @@ bench: packages
 	@test -f $(BUILD)/release/build.ninja || $(MESON) setup -Dbuildtype=release $(BUILD)/release
 	@ninja -C $(BUILD)/release --quiet
 	@$(BUILD)/release/tests/bench/bench $(BUILD)/release $(BUILD)/bench.json
+
+# Adds to docs/results/*.jsonl what is missing there, run by run; it can be stopped at any time.
+results: PACKAGES += tests/results/packages.txt
+results: packages
+	@test -f $(BUILD)/release/build.ninja || $(MESON) setup -Dbuildtype=release $(BUILD)/release
+	@ninja -C $(BUILD)/release --quiet
+	@tests/results/results.py --build $(BUILD)/release
+
+# The page alone, from the measurements in the tree.
+results-page:
+	@tests/results/results.py
 
 # Other scripts each day, as many as you like; SOAK_SEED plays those of another day.
 soak: packages
