@@ -117,20 +117,24 @@ void mx_mixer_init(double *state, const struct mx_mixer_conf *c)
 
 /* ---- what the policy is shown --------------------------------------------------------------- */
 
-/* A measured value: towards the last one known where the report is stale. */
-static double discounted(double value, double last, double worth)
+/* What counts for a domain, or a member: *v as it was measured, or, where it was not seen, what its
+ * last value makes of it. Whether anything does. */
+static int guard_value(struct head *h, const struct mx_guards *g, double worth, double *last,
+                       int seen, double *v)
 {
-    return worth < 1.0 && !isnan(last) ? last + worth * (value - last) : value;
-}
-
-/* The value that counts for a domain not seen, or NAN if none does. */
-static double filled_in(const struct mx_guards *g, double *last)
-{
+    if (seen) {
+        /* A stale report moves it from the last one known by a part of the way only. */
+        *v = worth < 1.0 && !isnan(*last) ? *last + worth * (*v - *last) : *v;
+        *last = *v;
+        return 1;
+    }
     if (g->absent == MX_ABSENT_SKIP || isnan(*last)) {
-        return NAN;
+        return 0;
     }
     *last *= g->absent == MX_ABSENT_DECAY ? g->absent_decay : 1.0;
-    return *last;
+    *v = *last;
+    h->filled++;
+    return 1;
 }
 
 static uint32_t guard_losses(struct head *h, const struct mx_guards *g, double worth, uint32_t k,
@@ -139,23 +143,14 @@ static uint32_t guard_losses(struct head *h, const struct mx_guards *g, double w
 {
     uint32_t at = 0, kept = 0;
 
-    if (n == 0) {
-        return 0;
-    }
-    for (uint32_t i = 0; i < k; i++) {
-        if (at < n && in[at].domain == i) {
-            out[kept] = in[at++];
-            h->clipped += out[kept].loss > g->loss_clip;
-            out[kept].loss = discounted(fmin(out[kept].loss, g->loss_clip), last[i], worth);
-            last[i] = out[kept++].loss;
-        } else {
-            double v = filled_in(g, &last[i]);
+    for (uint32_t i = 0; i < k && n > 0; i++) {
+        int seen = at < n && in[at].domain == i;
+        struct mx_domain_stats *to = &out[kept];
 
-            if (!isnan(v)) {
-                out[kept++] = (struct mx_domain_stats){.domain = i, .loss = v};
-                h->filled++;
-            }
-        }
+        *to = seen ? in[at++] : (struct mx_domain_stats){.domain = i};
+        h->clipped += seen && to->loss > g->loss_clip;
+        to->loss = fmin(to->loss, g->loss_clip);
+        kept += (uint32_t)guard_value(h, g, worth, &last[i], seen, &to->loss);
     }
     MX_CORE_REQUIRE(at == n);
     return kept;
@@ -167,22 +162,12 @@ static uint32_t guard_rewards(struct head *h, const struct mx_guards *g, double 
 {
     uint32_t at = 0, kept = 0;
 
-    if (n == 0) {
-        return 0;
-    }
-    for (uint32_t i = 0; i < k; i++) {
-        if (at < n && in[at].domain == i) {
-            out[kept] = in[at++];
-            out[kept].mean = discounted(out[kept].mean, last[i], worth);
-            last[i] = out[kept++].mean;
-        } else {
-            double v = filled_in(g, &last[i]);
+    for (uint32_t i = 0; i < k && n > 0; i++) {
+        int seen = at < n && in[at].domain == i;
+        struct mx_reward_stats *to = &out[kept];
 
-            if (!isnan(v)) {
-                out[kept++] = (struct mx_reward_stats){.domain = i, .mean = v};
-                h->filled++;
-            }
-        }
+        *to = seen ? in[at++] : (struct mx_reward_stats){.domain = i};
+        kept += (uint32_t)guard_value(h, g, worth, &last[i], seen, &to->mean);
     }
     MX_CORE_REQUIRE(at == n);
     return kept;

@@ -18,6 +18,7 @@
  * An evaluation that lacks a domain isn't used. */
 #include "daemon/core/clash.h"
 #include "daemon/core/policies.h"
+#include "daemon/core/softmax.h"
 
 #include <math.h>
 #include <string.h>
@@ -70,7 +71,6 @@ static void dbl_observe(double *state, const struct mx_policy_conf *c,
 {
     uint32_t k = c->k;
     double *p = state, *log_p = state + k, *d = log_p + k;
-    double even = c->params[SMOOTHING], largest = -INFINITY, sum = 0.0;
 
     if (o->n_eval != k || c->params[UPDATE] == CONSTANT) {
         return;
@@ -79,18 +79,8 @@ static void dbl_observe(double *state, const struct mx_policy_conf *c,
         d[i] = o->eval[i].loss - c->tables[TARGET][i];
         d[i] = c->params[CLIP] != 0.0 ? fmax(d[i], 0.0) : d[i];
         log_p[i] = (c->params[UPDATE] == BANDIT ? p[i] : log_p[i]) + c->params[ETA] * d[i];
-        largest = fmax(largest, log_p[i]);
     }
-    for (uint32_t i = 0; i < k; i++) {
-        log_p[i] -= largest;
-        sum += exp(log_p[i]);
-    }
-    sum = log(sum);
-    for (uint32_t i = 0; i < k; i++) {
-        log_p[i] -= sum;
-        p[i] = (1.0 - even) * exp(log_p[i]) + even / k;
-        log_p[i] = even > 0.0 ? log(p[i]) : log_p[i];
-    }
+    mx_smoothed(log_p, k, c->params[SMOOTHING], NULL, p);
 }
 
 static void dbl_weights(const double *state, const struct mx_policy_conf *c, double *ret)
