@@ -247,4 +247,35 @@ static inline struct mx_run_view view(const struct bench *b)
     return v;
 }
 
+/* Nothing is asked for any more, and what was is durable. */
+static inline void freeze(struct bench *b)
+{
+    struct mx_event ev = {.kind = MX_EV_FREEZE};
+
+    give(b, &ev);
+    assert_int_equal(b->fx.n, 0);
+    write_all(b);
+}
+
+/* The REWIND of a frozen run, made of the whole journal. */
+static inline void ask_back(struct bench *b, uint64_t step)
+{
+    uint64_t shares[K];
+    struct mx_entry e = {.step = step, .shares = shares};
+    uint64_t *words = unwound(&b->c, &b->disk, NULL, 0, step, shares, &e.n_words);
+
+    assert_non_null(words);
+    e.words = words;
+    command(b, MX_EV_REWIND, e);
+    free(words);
+}
+
+static inline void go_back(struct bench *b, uint64_t step)
+{
+    freeze(b);
+    ask_back(b, step);
+    assert_int_equal(must(b, MX_FX_APPEND)->entry.kind, MX_ENTRY_REWIND);
+    write_all(b);
+}
+
 #endif

@@ -4,24 +4,6 @@
 
 /* ---- going back ----------------------------------------------------------------------------- */
 
-static void go_back(struct bench *b, uint64_t step)
-{
-    struct mx_event ev = {.kind = MX_EV_FREEZE};
-    uint64_t shares[K];
-    struct mx_entry e = {.step = step, .shares = shares};
-    uint64_t *words;
-
-    give(b, &ev);
-    write_all(b);
-    words = unwound(&b->c, &b->disk, NULL, 0, step, shares, &e.n_words);
-    assert_non_null(words);
-    e.words = words;
-    command(b, MX_EV_REWIND, e);
-    free(words);
-    assert_int_equal(must(b, MX_FX_APPEND)->entry.kind, MX_ENTRY_REWIND);
-    write_all(b);
-}
-
 static void a_run_that_goes_back_meets_its_points_again(void **state)
 {
     struct mx_phase phases[] = {

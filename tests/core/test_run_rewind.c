@@ -6,41 +6,11 @@
 
 /* ---- going back ----------------------------------------------------------------------------- */
 
-static void freeze(struct bench *b)
-{
-    struct mx_event ev = {.kind = MX_EV_FREEZE};
-
-    give(b, &ev);
-    assert_int_equal(b->fx.n, 0);
-    write_all(b);
-}
-
 static void thaw(struct bench *b)
 {
     struct mx_event ev = {.kind = MX_EV_THAW};
 
     give(b, &ev);
-}
-
-/* The REWIND of a frozen run, made of the whole journal. */
-static void ask_back(struct bench *b, uint64_t step)
-{
-    uint64_t shares[K];
-    struct mx_entry e = {.step = step, .shares = shares};
-    uint64_t *words = unwound(&b->c, &b->disk, NULL, 0, step, shares, &e.n_words);
-
-    assert_non_null(words);
-    e.words = words;
-    command(b, MX_EV_REWIND, e);
-    free(words);
-}
-
-static void go_back(struct bench *b, uint64_t step)
-{
-    freeze(b);
-    ask_back(b, step);
-    assert_int_equal(must(b, MX_FX_APPEND)->entry.kind, MX_ENTRY_REWIND);
-    write_all(b);
 }
 
 static uint64_t version_of(const struct bench *b, uint64_t step)

@@ -28,7 +28,7 @@ static void saved_words_give_the_cursors(void **state)
 
 /* ---- a state of everything ------------------------------------------------------------------ */
 
-static uint64_t *go_back(struct bench *b, uint64_t step)
+static uint64_t *go_back_with_words(struct bench *b, uint64_t step)
 {
     struct mx_event ev = {.kind = MX_EV_FREEZE};
     uint64_t shares[K];
@@ -63,8 +63,8 @@ static void make_rich(struct bench *b, uint32_t lag)
         post(b, step, 0, 1, (uint32_t)step % K, 2.0 + (double)step / 7);
         write_all(b);
     }
-    free(go_back(b, 11));
-    free(go_back(b, 9));
+    free(go_back_with_words(b, 11));
+    free(go_back_with_words(b, 9));
     write_all(b);
     if (lag == 0) {
         serve_upto(b, 30);
