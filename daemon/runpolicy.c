@@ -9,9 +9,6 @@
 static const char *const policy_keys[] = {
     "name", "eval_set", "loss_clip", "prior_decay", "absent", "absent_decay", "stale_discount",
     "stale_max", "max_change", "apply", NULL};
-/* Numbers that a run's policies may keep, the shadows' too: they fill half of the largest
- * snapshot. */
-#define POLICY_STATE_MAX (MX_SNAPSHOT_MAX / 8u / 2u)
 
 #define POLICY_KEYS (sizeof policy_keys / sizeof policy_keys[0] - 1)
 
@@ -424,11 +421,11 @@ static int check_policy(const struct reading *r, const double *prior)
     for (const struct mx_mixer_conf *m = r->c->mixers; m < r->mixer; m++) {
         before += mx_mixer_size(m);
     }
-    if (before + mx_mixer_size(r->mixer) > POLICY_STATE_MAX) {
+    if (before + mx_mixer_size(r->mixer) > MX_POLICY_STATE_MAX) {
         return mx_json_fail(r->d, r->at, r->err, "policy %s keeps %zu numbers for %" PRIu32
                             " domains and %" PRIu32 " members, and those before it %zu; at most %u "
                             "fit a snapshot", conf.ops->name, mx_mixer_size(r->mixer), conf.k,
-                            conf.m, before, POLICY_STATE_MAX);
+                            conf.m, before, MX_POLICY_STATE_MAX);
     }
     wrong = conf.ops->check != NULL ? conf.ops->check(&conf, text, sizeof text) : NULL;
     return wrong == NULL ? 0 : mx_json_fail(r->d, r->at, r->err, "policy %s: %s", conf.ops->name,

@@ -91,6 +91,8 @@
 /* One stored mix or snapshot of a run: the state of a policy over MX_DOMAINS_MAX domains, with room
  * for one that keeps hundreds of numbers for each. */
 #define MX_SNAPSHOT_MAX 33554432u
+/* Numbers of 8 bytes that a run's policies may keep, its shadows' too: half of a snapshot. */
+#define MX_POLICY_STATE_MAX (MX_SNAPSHOT_MAX / 8u / 2u)
 /* Readers of the catalog at one time, over all processes; a read is one short transaction. */
 #define MX_CATALOG_READERS 512u
 

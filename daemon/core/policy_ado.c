@@ -49,6 +49,7 @@
 #include "daemon/core/policies.h"
 #include "daemon/core/savgol.h"
 #include "daemon/core/scaling_fit.h"
+#include "proto/limits.h"
 
 #include <math.h>
 #include <string.h>
@@ -60,8 +61,6 @@ enum {
 enum { ADO, MIXTERA };
 enum { VANILLA, V1, V2, V3 };
 
-/* Doubles of one state: half of what a run may keep. */
-#define STATE_MAX 2097152u
 /* Of a sample, where they aren't counted: the authors' context. */
 #define TOKENS_OF_SAMPLE 1024.0
 /* v3: steps from a newer mix's arrival to the next move. */
@@ -160,7 +159,7 @@ static size_t ado_state_size(const struct mx_policy_conf *c)
 static const char *ado_check(const struct mx_policy_conf *c, char *text, size_t cap)
 {
     const double *p = c->params;
-    uint64_t size[] = {c->k, (uint64_t)p[HISTORY_ROWS], (uint64_t)p[WINDOW], 0, STATE_MAX};
+    uint64_t size[] = {c->k, (uint64_t)p[HISTORY_ROWS], (uint64_t)p[WINDOW], 0, MX_POLICY_STATE_MAX};
     uint64_t window = (uint64_t)p[WINDOW], floors[] = {(uint64_t)c->k, (uint64_t)c->k};
 
     if (p[ADJUSTED] != VANILLA && p[VARIANT] != MIXTERA) {
@@ -182,7 +181,7 @@ static const char *ado_check(const struct mx_policy_conf *c, char *text, size_t 
                         floors);
     }
     size[3] = ado_state_size(c);
-    return size[3] <= STATE_MAX
+    return size[3] <= MX_POLICY_STATE_MAX
                ? NULL
                : mx_clash(text, cap,
                           "history_rows: # domains with # rows and a window of # are # numbers; "

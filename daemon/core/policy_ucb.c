@@ -23,13 +23,12 @@
 #include "daemon/core/clash.h"
 #include "daemon/core/policies.h"
 #include "daemon/core/softmax.h"
+#include "proto/limits.h"
 
 #include <math.h>
 #include <string.h>
 
 enum { WINDOW, TEMPERATURE, EXPLORATION, CHUNKS };
-
-#define STATE_MAX 2097152u /* doubles */
 
 static const struct mx_policy_param ucb_params[] = {
     [WINDOW] = {"window", 300, 1, 1e9, MX_PARAM_INTEGER,
@@ -82,9 +81,9 @@ static size_t p_at(const struct mx_policy_conf *c)
 
 static const char *ucb_check(const struct mx_policy_conf *c, char *text, size_t cap)
 {
-    uint64_t numbers[] = {chunks_of(c), c->k, c->k * stride(c), STATE_MAX};
+    uint64_t numbers[] = {chunks_of(c), c->k, c->k * stride(c), MX_POLICY_STATE_MAX};
 
-    return numbers[2] <= STATE_MAX
+    return numbers[2] <= MX_POLICY_STATE_MAX
                ? NULL
                : mx_clash(text, cap, "chunks: # for each of # domains make # numbers, over the # "
                           "that a policy may keep", numbers);

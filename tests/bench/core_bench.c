@@ -116,8 +116,6 @@ static void bench_plan(const char *name, uint32_t k, uint32_t batch, uint32_t ch
 
 /* ---- the mix --------------------------------------------------------------------------------- */
 
-/* What a policy may keep of a run, daemon/runpolicy.c: a case that needs more has fewer domains. */
-#define STATE_MAX (MX_SNAPSHOT_MAX / 8u / 2u)
 #define PARAMS_MAX 48u
 /* What a step tells: some are made beforehand. */
 #define STEPS 8u
@@ -282,7 +280,7 @@ static int set_up(struct mix *x, const struct mix_case *of, uint32_t k, double f
     set_up_policy(x, of, k);
     if ((x->c.policy.ops->check != NULL &&
          x->c.policy.ops->check(&x->c.policy, text, sizeof text) != NULL) ||
-        mx_mixer_size(&x->c) > STATE_MAX) {
+        mx_mixer_size(&x->c) > MX_POLICY_STATE_MAX) {
         tear_down(x);
         return 0;
     }
