@@ -159,7 +159,8 @@ static size_t ado_state_size(const struct mx_policy_conf *c)
 static const char *ado_check(const struct mx_policy_conf *c, char *text, size_t cap)
 {
     const double *p = c->params;
-    uint64_t size[] = {c->k, (uint64_t)p[HISTORY_ROWS], (uint64_t)p[WINDOW], 0, MX_POLICY_STATE_MAX};
+    uint64_t size[] = {c->k, (uint64_t)p[HISTORY_ROWS], (uint64_t)p[WINDOW], 0,
+                       MX_POLICY_STATE_MAX};
     uint64_t window = (uint64_t)p[WINDOW], floors[] = {(uint64_t)c->k, (uint64_t)c->k};
 
     if (p[ADJUSTED] != VANILLA && p[VARIANT] != MIXTERA) {
